@@ -74,7 +74,7 @@ def read_model(content: bytes, source: str) -> Model:
         raise ModelRefused(f"{source}: {problem}. {remedy}")
 
     if len(content) > MAX_BYTES:
-        refuse(f"a model of {len(content):,} bytes is larger than {MAX_BYTES:,}")
+        refuse(f"it is larger than a model may be, {MAX_BYTES:,} bytes")
     head = _HEAD.match(content)
     if head is None:
         refuse("not a routing model: its content does not begin with a hash")

@@ -13,7 +13,10 @@ from kryonix.training.predictors import Chosen
 from kryonix.training.replay import Numbers, Priorities, Traffic, Waits, simulate
 
 AGEING: Final = 2.0
-"""A policy may make the longest wait this many times as long as the rules' longest, in the replays that choose it."""
+"""A policy may make the longest wait this many times as long as the rules' longest, in the replays that choose it.
+
+Or as long as the tuned table's: the rules let messages expire, and those that are saved instead take the others' time.
+"""
 
 _TRIFLE: Final = 0.001
 """Of the cost: a smaller gain is none."""
@@ -87,9 +90,9 @@ _TIMES: Final = (0.0, 0.5, -0.5, 2.0)
 _LASTS: Final = ((0.0, 0.0), (1.0, 0.1), (5.0, 0.3), (0.0, 0.4))
 
 
-def best_policy(sample: Sample, *, budget: int = 260) -> Policy:
+def best_policy(sample: Sample, table: Priorities, *, budget: int = 260) -> Policy:
     """Return the policy with the least cost: start from a grid, then change the best few step by step."""
-    cost = _Cost(sample)
+    cost = _Cost(sample, table)
     random = np.random.default_rng(_SEED)
     starts = [Shape(time, cuts, *last) for cuts in _TEMPLATES for time in _TIMES for last in _LASTS]
     ranked = sorted(((cost(shape), number, shape) for number, shape in enumerate(starts)))
@@ -136,17 +139,18 @@ class _Cost:
     Half of it counts what was nearly or hardly missed, too: otherwise few misses would be left to tell policies apart.
     """
 
-    def __init__(self, sample: Sample) -> None:
+    def __init__(self, sample: Sample, table: Priorities) -> None:
         self._sample = sample
         self._replays = [(traffic := sample.traffic.at(load), simulate(traffic, sample.rules)) for load in LOADS]
+        self._tables = [simulate(traffic, table).longest for traffic, _ in self._replays]
 
     def __call__(self, shape: Shape) -> float:
         chosen = priorities(shape.policy(self._sample), self._sample)
         ratios, excess = [], 0.0
-        for traffic, rules in self._replays:
+        for (traffic, rules), tabled in zip(self._replays, self._tables, strict=True):
             found = simulate(traffic, chosen)
             ratios.append((softly_missed(traffic, found) + _FEW) / (softly_missed(traffic, rules) + _FEW))
-            excess += max(found.longest / max(rules.longest, 1.0) - AGEING, 0)
+            excess += max(found.longest / max(rules.longest, tabled / AGEING, 1.0) - AGEING, 0)
         return float(np.log(np.mean(np.square(ratios)))) / 2 + excess
 
 

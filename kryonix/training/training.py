@@ -15,7 +15,7 @@ from kryonix.routing.model import Model
 from kryonix.routing.outcomes import Outcome
 from kryonix.routing.policy import Policy
 from kryonix.training.lessons import LOADS, Lesson, by_action, lesson_of
-from kryonix.training.policies import Sample, best_policy, priorities, softly_missed
+from kryonix.training.policies import AGEING, Sample, best_policy, priorities, softly_missed
 from kryonix.training.predictors import MAX_SHAPES, TREES, Labels, Predictors, crossed, fit
 from kryonix.training.replay import Numbers, Priorities, Traffic, simulate
 from kryonix.training.spreads import usual
@@ -30,7 +30,10 @@ LEARNED_PART: Final = 0.7
 """Of the time; the rest is held out."""
 
 LONGEST: Final = 2.5
-"""The ageing bound: no held-out message may wait this many times as long as the longest by the rules."""
+"""The ageing bound: no held-out message may wait this many times as long as the longest by the rules.
+
+Or, if that is longer, this many times half of the longest by the tuned table.
+"""
 
 _SEARCHED: Final = 12_000
 """Messages that the search for a policy replays."""
@@ -52,12 +55,13 @@ class Held:
     table: float
     model: float
     longest_rules_ms: float
+    longest_table_ms: float
     longest_model_ms: float
 
     @property
     def ageing(self) -> float:
-        """The longest wait, against the longest by the rules."""
-        return self.longest_model_ms / max(self.longest_rules_ms, 1.0)
+        """The longest wait, against the longest by the rules, or half of that by the table if it is longer."""
+        return self.longest_model_ms / max(self.longest_rules_ms, self.longest_table_ms / AGEING, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +181,9 @@ class _Action:
         sample = sample_of(early, *crossed(early.known, early.time, early.left), explore=self._explore)
         predictors = fit(early.known, early.time, early.left, early.saving, trees=self._trees, most_shapes=self._shapes)
         self._tell("searching a policy")
-        policy = best_policy(sample)
         table = best_table(early, sample.traffic)
+        newest = early.part(len(early) - len(sample.traffic), len(early))
+        policy = best_policy(sample, table.of(newest.known, newest.rules))
         self._tell("comparing on what was held out")
         return self._judged(base, late, predictors, policy, table)
 
@@ -199,6 +204,7 @@ class _Action:
             return None, _but(base, refused=why)
         if slowest := next((each for each in held if each.ageing > LONGEST), None):
             why = f"at load {slowest.load} a message waits {slowest.ageing:.1f} times as long as any by the rules"
+            why += ", and as half of the longest by the tuned table"
             return None, _but(base, refused=f"{why}, at most {LONGEST} are allowed")
         errors = Errors(_error(late.time, time), _error(late.left, left))
         learned = Learned(
@@ -254,7 +260,11 @@ def _gain(truth: Traffic, sample: Sample, policy: Policy, table: Table, late: Le
 def _held(traffic: Traffic, load: float, sample: Sample, policy: Policy, table: Table, late: Lesson) -> Held:
     rules, model = simulate(traffic, late.rules), simulate(traffic, priorities(policy, sample))
     tabled = simulate(traffic, table.of(late.known, late.rules))
-    return Held(load, rules.share_missed, tabled.share_missed, model.share_missed, rules.longest, model.longest)
+    return Held(
+        load,
+        *(each.share_missed for each in (rules, tabled, model)),
+        *(each.longest for each in (rules, tabled, model)),
+    )
 
 
 def _explained(labels: Labels, predicted: Numbers) -> float:
@@ -272,8 +282,7 @@ def _figures(report: ActionReport) -> dict[str, float]:
     for held in report.held:
         for name in ("rules", "table", "model"):
             found[f"missed_{name}_{held.load}"] = getattr(held, name)
-        found[f"longest_rules_ms_{held.load}"] = held.longest_rules_ms
-        found[f"longest_model_ms_{held.load}"] = held.longest_model_ms
+            found[f"longest_{name}_ms_{held.load}"] = getattr(held, f"longest_{name}_ms")
     return {name: float(f"{value:.6g}") for name, value in found.items()}
 
 

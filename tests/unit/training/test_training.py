@@ -15,11 +15,11 @@ from kryonix.routing.learned import Decider
 from kryonix.routing.model import MAX_BYTES, read_model, write_model
 from kryonix.routing.outcomes import Outcome
 from kryonix.training.lessons import lesson_of
-from kryonix.training.policies import Sample, priorities
+from kryonix.training.policies import AGEING, Sample, priorities
 from kryonix.training.predictors import fit
 from kryonix.training.spreads import usual
-from kryonix.training.training import FEWEST, FEWEST_STATED, NotWorthIt, Trained, sizes, train
-from tests.support.worlds import RECIPES, make, played, shuffled
+from kryonix.training.training import FEWEST, FEWEST_STATED, LONGEST, NotWorthIt, Trained, sizes, train
+from tests.support.worlds import RECIPES, Recipe, make, played, shuffled
 
 
 @cache
@@ -139,4 +139,29 @@ def test_progress_names_the_action_and_its_steps() -> None:
 
 def test_a_model_that_lets_messages_age_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kryonix.training.training.LONGEST", 0.1)
-    assert re.search(r"a message waits \d\.\d times as long as any by the rules, at most 0\.1", refusals(outcomes()))
+    assert re.search(r"a message waits \d\.\d times as long as any by the rules, .*at most 0\.1", refusals(outcomes()))
+
+
+EXPIRING = Recipe(
+    name="expiring",
+    kinds=5,
+    servers=4,
+    handling_ms=20,
+    patience=(3, 3_000),
+    stated=0.1,
+    size=(0.28, 0.0),
+    mobile=-1.9,
+    patience_noise=0.5,
+    handling_noise=0.4,
+    handling_spread=0.4,
+    given=0.0,
+)
+"""Overloaded, the rules handle none of the urgent messages in time: who handles them makes the others wait."""
+
+
+def test_messages_may_wait_as_long_as_with_the_tuned_table() -> None:
+    (action,) = train(played(make(EXPIRING, messages=6_000, seed=3))).report
+    overloaded = action.held[-1]
+    assert overloaded.longest_table_ms > LONGEST * overloaded.longest_rules_ms
+    assert overloaded.longest_model_ms <= LONGEST / AGEING * overloaded.longest_table_ms
+    assert overloaded.model <= 0.8 * overloaded.table
