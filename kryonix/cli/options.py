@@ -102,10 +102,11 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def read_bytes(file: Path, remedy: str = "Check the path") -> bytes:
-    """Return a file's content. Raises InvalidChoice if it can't be read."""
+def read_bytes(file: Path, remedy: str = "Check the path", most: int = -1) -> bytes:
+    """Return a file's content, at most `most` bytes. Raises InvalidChoice if it can't be read."""
     try:
-        return file.read_bytes()
+        with file.open("rb") as opened:
+            return opened.read(most)
     except OSError as error:
         raise InvalidChoice(f"{str(file)!r} can't be read: {error.strerror}. {remedy}") from error
 

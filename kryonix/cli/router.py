@@ -19,7 +19,7 @@ from kryonix.errors import InvalidChoice
 from kryonix.routing.known import rules_priority
 from kryonix.routing.learned import Decider
 from kryonix.routing.model import Model
-from kryonix.routing.outcomes import Asked, read_asked
+from kryonix.routing.outcomes import MAX_LINE, Asked, read_asked
 
 _BLOCK: Final = 65_536
 
@@ -66,6 +66,8 @@ def lines_of(read: Callable[[int], bytes], before_read: Callable[[], None]) -> I
     while block := read(_BLOCK):
         first, *others = block.split(b"\n")
         begun += first
+        if len(begun) > MAX_LINE:
+            break
         if others:
             yield bytes(begun)
             yield from others[:-1]

@@ -27,7 +27,7 @@ from kryonix.registry.routing_models import (
 )
 from kryonix.registry.rows import fetch_tenants
 from kryonix.routing.health import health
-from kryonix.routing.model import Model, read_model
+from kryonix.routing.model import MAX_BYTES, Model, read_model
 
 _CANARY = 10.0
 
@@ -40,7 +40,7 @@ app = typer.Typer()
 
 def model_of(file: Path) -> Model:
     """Return a file's model. Raises InvalidChoice and ModelRefused."""
-    return read_model(read_bytes(file), str(file))
+    return read_model(read_bytes(file, most=MAX_BYTES + 1), str(file))
 
 
 @platform_command(app)

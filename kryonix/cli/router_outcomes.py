@@ -19,7 +19,7 @@ from kryonix.cli.groups import group
 from kryonix.cli.options import Json, check_tenant, command
 from kryonix.cli.output.console import check_output, err, print_result, write_output
 from kryonix.errors import InvalidChoice, ServiceUnreachable
-from kryonix.routing.outcomes import Outcome, read_outcomes
+from kryonix.routing.outcomes import Outcome, lines_in, read_outcomes
 
 Result = TypeVar("Result")
 
@@ -146,7 +146,7 @@ def place_of(given: str | None, option: str) -> str:
 def _read_file(source: str) -> Iterator[Outcome]:
     try:
         with Path(source).open("rb") as opened:
-            yield from read_outcomes(opened, source)
+            yield from read_outcomes(lines_in(opened), source)
     except OSError as error:
         raise InvalidChoice(f"{source!r} can't be read: {error.strerror}. Check the path") from error
 
@@ -163,7 +163,7 @@ def _joined(source: str, since: datetime, now: datetime, tenant: str | None, cou
         return _with_table(source, fetch)
     try:
         with Path(source).open("rb") as opened:
-            notes = list(read_notes(opened, counts))
+            notes = list(read_notes(lines_in(opened), counts))
     except OSError as error:
         raise InvalidChoice(f"{source!r} can't be read: {error.strerror}. Check the path") from error
     if not notes and counts["unreadable"]:

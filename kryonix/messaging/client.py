@@ -110,6 +110,8 @@ class MessagingClient(Facades):
         self._idempotency = idempotency
         self._reach = Reach(transport)
         self._learned = router if isinstance(router, LearnedRouter) else None
+        if self._learned is not None:
+            self._learned.serve(tenant_id)
         self._recorder = None if outcomes is None else Recorder(outcomes)
         self._router_timeout = checked_seconds("router_timeout", router_timeout)
         chosen = None if self._learned is not None else router
@@ -209,7 +211,7 @@ class MessagingClient(Facades):
         """
         if self._learned is not None and not self._ready and not self._closing:
             self._ready = True
-            await self._learned.start(self.tenant_id, timeout, self._router_timeout, self._feedback)
+            await self._learned.start(timeout, self._router_timeout, self._feedback)
 
     @property
     def tenant_id(self) -> str:

@@ -201,6 +201,7 @@ class LearnedRouter:
         self._feedback, self._on_fallback = feedback, on_fallback
         self._timeout = 1.0
         self._tenant = ""
+        """Whose messages it decides; empty until its first client."""
         self._actions: dict[Route, _Action] = {}
         self._content: bytes | None = None
         self._version: str | None = None
@@ -324,9 +325,18 @@ class LearnedRouter:
             drifts={each.name: dict(each.guard.drifts) for each in actions},
         )
 
-    async def start(self, tenant: str, timeout: float, router_timeout: float, feedback: Feedback | None) -> None:
+    def serve(self, tenant: str) -> None:
+        """Decide the messages of this tenant only: its outcomes are in the model. Raises ConfigurationError."""
+        if self._tenant not in ("", tenant):
+            problem = (
+                f"router: it decides the messages of the tenant {self._tenant}, and can't decide those of {tenant}"
+            )
+            raise ConfigurationError(problem, remedy="Make a LearnedRouter for each tenant")
+        self._tenant = tenant
+
+    async def start(self, timeout: float, router_timeout: float, feedback: Feedback | None) -> None:
         """Load the model, for one more client. Wait for it `timeout` seconds at most, and not long."""
-        self._tenant, self._timeout = tenant, router_timeout
+        self._timeout = router_timeout
         self._feedback = self._feedback or feedback
         self._users += 1
         if not self._tasks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -80,6 +81,8 @@ class _File:
     def _read(self) -> bytes:
         from kryonix.routing.model import MAX_BYTES
 
+        if self._path.is_fifo():  # to open one waits for its writer, and the program could not end
+            raise OSError(errno.EINVAL, "a pipe is not a file")
         with self._path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
 

@@ -72,6 +72,7 @@ class Spread:
 
 WATCHED: Final = ("shape", "bytes", "device", "priority", "expires_ms")
 """Fields of a known message. Not hour and weekday: they drift every hour."""
+_TEXTS: Final = ("shape", "device")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,9 @@ class Usual:
     def __post_init__(self) -> None:
         if unknown := self.spreads.keys() - set(WATCHED):
             raise ValueError(f"{', '.join(sorted(unknown))}: no feature that is watched")
+        for name in _TEXTS:
+            if name in self.spreads and not self.spreads[name].names:
+                raise ValueError(f"{name} is text, and its spread has no names")
 
 
 class Guard:

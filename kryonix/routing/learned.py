@@ -11,7 +11,7 @@ from typing import Any, Final
 from kryonix.routing.forest import Explainer, Forest
 from kryonix.routing.guard import Usual
 from kryonix.routing.known import DEVICES, FEATURES, Known, draws, rules_priority
-from kryonix.routing.numbers import Number
+from kryonix.routing.numbers import Error, Number
 from kryonix.routing.policy import Policy
 
 _REMEMBERED: Final = 4_096
@@ -60,8 +60,8 @@ class Choice:
 class Errors:
     """Mean absolute errors on held-out messages, of the logarithms."""
 
-    time: Number
-    left: Number
+    time: Error
+    left: Error
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, BinaryIO, Final
 
 from annotated_types import Ge, Le, MaxLen
 from pydantic import AllowInfNan, ConfigDict, Strict, TypeAdapter, ValidationError
@@ -14,12 +14,13 @@ from pydantic import AllowInfNan, ConfigDict, Strict, TypeAdapter, ValidationErr
 from kryonix.errors import InvalidChoice
 from kryonix.routing.endings import Became
 from kryonix.routing.known import Known
+from kryonix.routing.numbers import LARGEST
 
 Priority = Annotated[int, Ge(0), Le(10)]
 Text = Annotated[str, MaxLen(255)]
-Milliseconds = Annotated[float, Ge(0), AllowInfNan(False)]
+Milliseconds = Annotated[float, Ge(0), Le(LARGEST), AllowInfNan(False)]
 
-Bytes = Annotated[int, Ge(0), Strict(False)]
+Bytes = Annotated[int, Ge(0), Le(int(LARGEST)), Strict(False)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class Outcome:
     """Who decided: `rules`, `explored` or `learned`."""
     propensity: Annotated[float, Ge(0), Le(1)] | None = None
     """The share of messages like this that get such a decision."""
-    compressed_bytes: Annotated[int, Ge(0)] | None = None
+    compressed_bytes: Annotated[int, Ge(0), Le(int(LARGEST))] | None = None
     """Size on the wire, if compression was tried."""
 
     @property
@@ -80,8 +81,22 @@ class Outcome:
     def line(self) -> str:
         """Return it as a line of a file."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        kept = {name: value for name, value in values.items() if value is not None or name in _REQUIRED}
+        kept = {name: _whole(value) for name, value in values.items() if value is not None or name in _REQUIRED}
         return json.dumps(kept, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _whole(value: Any) -> Any:
+    """Return text without half characters: no file can have them."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+MAX_LINE: Final = 1_000_000
+"""Bytes of a line, of which a right one has less than a thousandth."""
+
+
+def lines_in(file: BinaryIO) -> Iterator[bytes]:
+    """Yield a file's lines, and of one that is too long no more than shows it."""
+    return iter(lambda: file.readline(MAX_LINE + 1), b"")
 
 
 _REQUIRED: Final = ("priority", "expires_ms", "waited_ms", "handled_ms")
@@ -126,9 +141,14 @@ _NOTE: Final = b'{"note":'
 """How a line of the file begins that senders and consumers write."""
 
 
+_REMEDY: Final = "The format is in docs/routing.md"
+
+
 def _read(lines: Iterable[bytes], source: str, kind: type[Any]) -> Iterator[Any]:
     adapter = _ADAPTERS[kind]()
     for number, line in enumerate(lines, 1):
+        if len(line) > MAX_LINE:
+            raise InvalidChoice(f"{source}:{number}: more than {MAX_LINE:,} bytes are not a message. {_REMEDY}")
         if not line.strip():
             continue
         try:
@@ -142,4 +162,4 @@ def _read(lines: Iterable[bytes], source: str, kind: type[Any]) -> Iterator[Any]
             place = ".".join(str(each) for each in first["loc"])
             given = f", not {first['input']!r:.60}" if place and first["type"] != "missing" else ""
             problem = f"{place + ': ' if place else ''}{first['msg']}{given}"
-            raise InvalidChoice(f"{source}:{number}: {problem}. The format is in docs/routing.md") from error
+            raise InvalidChoice(f"{source}:{number}: {problem}. {_REMEDY}") from error

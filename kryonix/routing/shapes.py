@@ -9,7 +9,11 @@ from typing import Any, Final
 _DEPTH: Final = 3
 _WIDTH: Final = 64
 """Keys of one object that are looked at."""
+_NAMES: Final = 256
+"""Keys of a payload that are looked at. With more, its lowest level is not."""
 _REMEMBERED: Final = 1_000
+_LONGEST: Final = 10_000
+"""Characters of a structure that is remembered."""
 _PLAIN: Final = {kind: kind.__name__ for kind in (str, int, float, bool, type(None))}
 """Types that need no question whether they are a mapping: it takes most of the time."""
 
@@ -23,25 +27,44 @@ class Shapes:
 
     def of(self, data: Any) -> str:
         """Return the shape of a payload: 16 hexadecimal digits, the same for the same names and types in any order."""
-        structure = _structure(data, _DEPTH)
+        structure = _bounded(data)
         if (shape := self._known.get(structure)) is None:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             text = _canonical(structure).encode(errors="surrogatepass")
-            shape = self._known[structure] = hashlib.blake2b(text, key=self._key, digest_size=8).hexdigest()
+            shape = hashlib.blake2b(text, key=self._key, digest_size=8).hexdigest()
+            if len(text) <= _LONGEST:
+                self._known[structure] = shape
         return shape
 
 
-def _structure(value: Any, depth: int) -> Any:
-    """Return names and types as something that can be a key: quick, in the order of the data."""
+class _TooMany(Exception):
+    """There are more names than are looked at."""
+
+
+def _bounded(data: Any) -> Any:
+    """Return the structure down to a level above which there are few names, in whatever order they are."""
+    for depth in range(_DEPTH, 1, -1):
+        try:
+            return _structure(data, depth, [_NAMES])
+        except _TooMany:
+            continue
+    return _structure(data, 1, [_NAMES])
+
+
+def _structure(value: Any, depth: int, left: list[int]) -> Any:
+    """Return names and types as something that can be a key: quick, in the order of the data. `left` are names."""
     if (plain := _PLAIN.get(type(value))) is not None:
         return plain
     if type(value) is dict or isinstance(value, Mapping):
         if not depth or len(value) > _WIDTH:
             return "object"
-        return tuple([(key, _structure(each, depth - 1)) for key, each in value.items() if isinstance(key, str)])
+        left[0] -= len(value)
+        if left[0] < 0:
+            raise _TooMany
+        return tuple([(key, _structure(each, depth - 1, left)) for key, each in value.items() if isinstance(key, str)])
     if isinstance(value, (list, tuple)):
-        return ("[]", _structure(value[0], depth - 1)) if value and depth else "[]"
+        return ("[]", _structure(value[0], depth - 1, left)) if value and depth else "[]"
     return type(value).__name__
 
 

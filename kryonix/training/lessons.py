@@ -67,8 +67,8 @@ class Lesson:
             return np.where(labels.known, labels.values, predicted + wrong)
 
         stated = self.traffic.stated
-        deadlines = np.where(stated, self.traffic.deadlines, np.exp(np.minimum(filled(self.left, left), 40.0)))
-        handlings = np.exp(filled(self.time, time))
+        deadlines = np.where(stated, self.traffic.deadlines, _milliseconds(filled(self.left, left)))
+        handlings = _milliseconds(filled(self.time, time))
         return replace(self.traffic, handlings=handlings, deadlines=deadlines)
 
     def explored(self, share: float) -> Chosen:
@@ -113,6 +113,12 @@ def lesson_of(outcomes: Sequence[Outcome]) -> Lesson:
         Labels(np.where(np.isnan(ratios), 0.0, ratios), ~np.isnan(ratios)) if tried else None,
         np.array([rules_priority(each.priority, each.expires_ms) for each in outcomes]),
     )
+
+
+def _milliseconds(logarithms: Numbers) -> Numbers:
+    """Return times whose sum is finite, whatever was predicted."""
+    found: Numbers = np.exp(np.minimum(logarithms, 40.0))
+    return found
 
 
 def _number(value: float | None) -> float:

@@ -149,6 +149,8 @@ def check_output(file: Path, option: str) -> None:
             raise InvalidChoice(f"{option} {str(file)!r} is not a regular file. Give a file")
         with tempfile.NamedTemporaryFile(prefix=f".{file.name}.", dir=file.resolve().parent):
             return
+    except RuntimeError as error:
+        raise InvalidChoice(f"{option} {str(file)!r} is a loop of symbolic links. Give another file") from error
     except OSError as error:
         raise unwritable(file, error, option) from error
 

@@ -38,6 +38,8 @@ _REFUSED_COLUMNS: Final[tuple[Column[tuple[str, str]], ...]] = (
     Column("why", lambda each: each[1], min_width=20),
 )
 _NAMED: Final = 3
+_HOPELESS: Final = math.log(1_000_000)
+"""An error of logarithms whose factor is not shown."""
 
 
 def model_json(model: Model) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def _looks_at(learned: Learned) -> str:
 
 def _factor(error: float) -> str:
     """Return an error of logarithms as a factor."""
-    return f"× {math.exp(error):.2f}"
+    return f"× {math.exp(error):.2f}" if error < _HOPELESS else f"over × {math.exp(_HOPELESS):,.0f}"
 
 
 def model_report(model: Model, console: Console) -> list[Table | str]:

@@ -28,6 +28,8 @@ class JsonLinesOutcomes:
         await asyncio.to_thread(self._append, notes)
 
     def _append(self, notes: Sequence[Note]) -> None:
+        if self._path.is_fifo():  # to open one waits for its reader, and the program could not end
+            raise OSError(f"{self._path}: a pipe can't keep notes")
         content = memoryview("".join(map(line_of, notes)).encode(errors="backslashreplace"))
         with self._path.open("ab", buffering=0) as file:
             if file.tell() and not self._ends_with_a_line():

@@ -15,6 +15,8 @@ Decided = Literal["rules", "learned", "explored"]
 class Published:
     """What was known of a message when it was sent, and how it was routed."""
 
+    __pydantic_config__ = {"allow_inf_nan": False}  # noqa: RUF012 - not a field
+
     tenant: str
     module: str
     action: str
@@ -59,6 +61,8 @@ class Published:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumed:
     """One attempt to handle a message."""
+
+    __pydantic_config__ = {"allow_inf_nan": False}  # noqa: RUF012
 
     tenant: str
     module: str

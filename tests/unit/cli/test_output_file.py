@@ -38,3 +38,10 @@ def test_places_that_cannot_be_written_are_refused_and_named(tmp_path: Path) -> 
         with pytest.raises(InvalidChoice, match="--picture '"):
             check_output(file, "--picture")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loop_of_links_is_refused_and_named(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(InvalidChoice, match=r"--out '.*' is a loop of symbolic links"):
+        check_output(loop, "--out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from rich.console import Console
 
 from kryonix.cli.output.router import model_json, model_report
 from kryonix.cli.router import answers, lines_of
+from kryonix.cli.router_models import model_of
 from kryonix.errors import InvalidChoice
+from kryonix.routing.learned import Errors
 from kryonix.routing.model import read_model, write_model
 from kryonix.routing.outcomes import read_asked
-from tests.support.routing_models import URGENT, known, model
+from tests.support.routing_models import URGENT, known, learned, model
 
 CONSOLE = Console(width=140)
 ROUTE = "crm.leads.create"
@@ -55,6 +58,24 @@ def test_lines_before_a_wrong_one_are_answered() -> None:
     assert b'"m-1"' in next(found)
     with pytest.raises(InvalidChoice, match=r"messages\.jsonl:2: "):
         next(found)
+
+
+def test_no_more_of_an_endless_line_is_read_than_shows_it() -> None:
+    with pytest.raises(InvalidChoice, match=r"^input:1: more than"):
+        list(answers(TRAINED, read_asked(lines_of(lambda size: b"x" * size, lambda: None), "input")))
+
+
+def test_an_endless_file_is_no_model() -> None:
+    with pytest.raises(InvalidChoice, match=r"/dev/zero: it is larger than a model may be"):
+        model_of(Path("/dev/zero"))
+
+
+def test_an_error_without_measure_is_shown_as_such() -> None:
+    hopeless = replace(learned(), errors=Errors(time=100.0, left=0.5))
+    (_, table) = model_report(model({ROUTE: hopeless}), CONSOLE)
+    with CONSOLE.capture() as shown:
+        CONSOLE.print(table)
+    assert "over × 1,000,000" in shown.get()
 
 
 def test_lines_are_found_in_blocks_of_any_size() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -304,6 +305,23 @@ async def test_data_whose_shape_cannot_be_read_is_sent_by_the_rules(file: Path) 
         await client.crm.send("leads.create", {"inner": Odd()})
         assert isinstance(client, MessagingClient)
     assert len(broker.messages("crm", "leads.create")) == 1
+
+
+async def test_a_pipe_is_no_model_and_does_not_keep_the_program(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    chosen = router(pipe)
+    await sent(chosen)
+    assert "a pipe is not a file" in (chosen.status().unusable or "")
+
+
+async def test_a_router_decides_for_one_tenant_only(file: Path) -> None:
+    chosen = router(file)
+    async with await MemoryBroker("acme", modules=["crm"]).connect(router=chosen):
+        with pytest.raises(ConfigurationError, match="tenant acme, and can't decide those of other"):
+            await MemoryBroker("other", modules=["crm"]).connect(router=chosen)
+        async with await MemoryBroker("acme", modules=["crm"]).connect(router=chosen) as second:
+            assert (await second.crm.send("leads.create", {})).priority == 9
 
 
 @pytest.mark.parametrize(

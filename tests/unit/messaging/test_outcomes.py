@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from kryonix.messaging import (
     Retry,
 )
 from kryonix.messaging.outcomes import Consumed, Note, Published, join, read_notes
+from kryonix.messaging.outcomes.lines import line_of
 from kryonix.routing.known import draws
 from tests.support.learned import model_file, model_of
 from tests.support.recording_handler import Seen
@@ -200,6 +202,21 @@ async def test_a_failing_sink_stops_no_message_and_its_notes_count() -> None:
     async with await MemoryBroker("acme", modules=["crm"]).connect(outcomes=Outcomes(Broken(), 1.0)) as client:
         await client.crm.send("leads.create", {})
         await eventually_async(lambda: client.outcomes_dropped == 1)
+
+
+async def test_a_pipe_keeps_no_notes_and_does_not_keep_the_program(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="a pipe can't keep notes"):
+        await JsonLinesOutcomes(pipe).write([consumed("m")])
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999"])
+def test_a_note_with_an_endless_number_is_not_read(value: str) -> None:
+    counts = Counter[str]()
+    endless = line_of(published("m")).replace('"at":1800000000.0', f'"at":{value}')
+    assert list(read_notes([endless.encode(), line_of(published("m")).encode()], counts)) == [published("m")]
+    assert counts["unreadable"] == 1
 
 
 async def test_lines_of_a_file_are_read_back_and_bad_ones_counted(tmp_path: Path) -> None:

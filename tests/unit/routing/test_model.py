@@ -132,6 +132,19 @@ WRONG: dict[str, tuple[Callable[[Any], None], str]] = {
         lambda f: action(f)["saving"]["trees"][0].update(leaves=[1.0]),
         "tree 0 does not lead",
     ),
+    "a leaf whose sum is infinite": (
+        lambda f: action(f)["time"]["trees"][0].update(leaves=[1e308]),
+        "leaves.0",
+    ),
+    "an index that is infinite": (lambda f: action(f)["policy"]["index"].update(left=1e308), "policy.index.left"),
+    "an error without measure": (lambda f: action(f)["errors"].update(left=1e308), "errors.left"),
+    "an error below none": (lambda f: action(f)["errors"].update(left=-1.0), "errors.left"),
+    "text spread over numbers": (
+        lambda f: action(f)["usual"]["spreads"].update(
+            shape={"edges": [1.0], "names": [], "shares": [0, 1, 0], "ordinary": 0}
+        ),
+        "shape is text, and its spread has no names",
+    ),
     "an infinite leaf": (lambda f: action(f)["time"]["trees"][0].update(leaves=[float("inf")]), "leaves.0"),
     "shares for other bins": (
         lambda f: action(f)["usual"]["spreads"]["device"].update(shares=[1.0]),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kryonix.errors import InvalidChoice
-from kryonix.routing.outcomes import Outcome, read_asked, read_outcomes
+from kryonix.routing.outcomes import MAX_LINE, Outcome, lines_in, read_asked, read_outcomes
 from tests.support.worlds import RECIPES, make, played
 
 LINE: dict[str, Any] = {
@@ -70,6 +71,17 @@ def test_a_whole_world_is_read_back() -> None:
     assert read(*[each.line().encode() for each in outcomes]) == outcomes
 
 
+def test_half_a_character_is_written_as_text_that_can_be_read() -> None:
+    outcome = replace(read(line())[0], message_id="half\ud800", shape="\0")
+    (found,) = read(outcome.line().encode())
+    assert (found.message_id, found.shape) == ("half\\ud800", "\0")
+
+
+def test_no_more_of_an_endless_line_is_read_than_shows_it() -> None:
+    with Path("/dev/zero").open("rb") as endless, pytest.raises(InvalidChoice, match="zero:1: more than"):
+        list(read_outcomes(lines_in(endless), "zero"))
+
+
 def test_empty_lines_are_skipped_and_counted() -> None:
     assert len(read(b"\n", line(), b"  \r\n", line())) == 2
     with pytest.raises(InvalidChoice, match=r"^outcomes\.jsonl:3: "):
@@ -102,6 +114,10 @@ BAD: dict[str, tuple[bytes, str]] = {
     "negative bytes": (line(bytes=-1), "bytes: "),
     "a number for a module": (line(module=7), "module: "),
     "a name without an end": (line(action="x" * 256), "action: "),
+    "a wait longer than history": (line(waited_ms=1e308), "waited_ms: "),
+    "a handling without an end": (line(handled_ms=1e15), "handled_ms: "),
+    "more bytes than a float holds": (line(bytes=10**400), "bytes: "),
+    "a line without an end": (b" " * MAX_LINE + line(), "more than 1,000,000 bytes"),
     "a propensity of 2": (line(propensity=2), "propensity: "),
 }
 

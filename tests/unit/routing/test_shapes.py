@@ -82,6 +82,22 @@ def test_an_object_with_very_many_keys_is_just_an_object() -> None:
     assert shape(wide(64)) != shape(wide(65))
 
 
+def test_of_very_many_keys_the_lowest_level_is_not_looked_at() -> None:
+    def wide(name: str, rows: int) -> Any:
+        return {f"row {number}": {name: 1, "b": {"c": 1}, "d": 1} for number in range(rows)}
+
+    assert shape(wide("x", 60)) == shape(wide("x", 60) | {"row 3": {"b": {"other": 1}, "d": 1, "x": 1}})
+    assert shape(wide("x", 60)) != shape(wide("y", 60))
+    assert shape({"all": wide("x", 60), "more": wide("x", 60)}) == shape({"more": wide("y", 60), "all": wide("x", 60)})
+
+
+def test_a_payload_with_very_many_keys_costs_no_memory() -> None:
+    shapes = Shapes("secret")
+    for number in range(20):
+        shapes.of({f"{number} {place}" * 1_000: 1 for place in range(60)})
+    assert not shapes._known
+
+
 def test_a_value_that_looks_like_structure_is_not_one() -> None:
     assert shape({"a:int},{b": 1}) != shape({"a": 1, "b": 1})
     assert shape({"a": "[]"}) == shape({"a": "x"}) != shape({"a": []})

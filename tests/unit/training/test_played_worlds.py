@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,3 +38,12 @@ def test_a_replay_of_a_world_is_how_the_world_was_played(name: str, load: float)
 def test_the_number_of_handlers_is_found_in_the_outcomes(name: str) -> None:
     world = make(RECIPES[name], messages=4_000)
     assert lesson_of(played(world)).traffic.servers == world.servers
+
+
+def test_times_that_cannot_be_added_up_are_replayed_all_the_same() -> None:
+    endless = [
+        replace(each, handled_ms=1e308, expires_ms=1e308) for each in played(make(RECIPES["kinds"], messages=500))
+    ]
+    lesson = lesson_of(endless)
+    completed = lesson.completed(lesson.time.values, lesson.left.values).at(0.95)
+    assert np.isfinite(simulate(completed, lesson.rules).waits).all()
