@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -89,15 +88,15 @@ class PostgresTable(Postgres):
         return await self.fetch(statement.format(table=self._table), parameters)
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
-        import psycopg
 
         connection = await super()._connected()
         if not self._created:
-            await connection.execute(f"CREATE TABLE IF NOT EXISTS {self._table} ({self._columns})".encode())
-            for number, columns in enumerate(self._indexes):
-                name = f"{self._table.rpartition('.')[2][:55]}_{number}"
-                # Another process may make it at the same moment.
-                with contextlib.suppress(psycopg.errors.UniqueViolation):
+            # One process after the other: IF NOT EXISTS fails if two make the same table or index at the same moment.
+            async with connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (self._table,))
+                await connection.execute(f"CREATE TABLE IF NOT EXISTS {self._table} ({self._columns})".encode())
+                for number, columns in enumerate(self._indexes):
+                    name = f"{self._table.rpartition('.')[2][:55]}_{number}"
                     await connection.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {self._table} ({columns})".encode())
             self._created = True
         return connection
