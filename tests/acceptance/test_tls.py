@@ -27,7 +27,7 @@ from kryonix.certificates.trust import context, show
 from kryonix.cli.output.console import write_private
 from kryonix.messaging import MessagingClient
 from tests.acceptance.conftest import changed
-from tests.support.containers import output_of
+from tests.support.containers import bridge_address, output_of
 from tests.support.deployments import entangled
 from tests.support.live_broker import LiveBroker
 from tests.support.pebble import HOST, pebble
@@ -321,7 +321,7 @@ def test_a_plain_platform_that_others_reach_is_not_changed_unasked(platform: Pla
 
 def test_tls_and_a_certificate_for_a_public_name_come_in_one_run(platform: Platform, tmp_path: Path) -> None:
     """Services that choose by the name show it, and their own to all others. Clients without the bundle accept it."""
-    gateway = platform.docker.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+    gateway = bridge_address(platform.docker)
     with pebble(tmp_path, gateway) as ca:
         given = {"acmeDirectory": ca.directory, "acmeNames": [PUBLIC_NAME], "acmePort": ca.port}
         platform.project.configure(tls="true", advertisedHost=HOST, caCertificate=ca.trusted(), **given)
