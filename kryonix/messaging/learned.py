@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import heapq
 import logging
-import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from kryonix.messaging.message import Outgoing
 from kryonix.messaging.models import Fetched, source_of
 from kryonix.messaging.outcomes.recorder import shapes_of
 from kryonix.messaging.routing import Decision, Rules, expires_ms
-from kryonix.routing.known import Known, draws
+from kryonix.routing.known import Known, draws, log_error
 from kryonix.routing.modes import Mode
 from kryonix.topology.catalog import default_catalog
 
@@ -148,17 +147,12 @@ class _Action:
             missed = None
             if waiting.expires_ms is not None and note.waited_ms is not None:
                 missed = note.waited_ms > waiting.expires_ms
-            self.guard.became(_error(note.handled_ms, waiting.time), missed, by_rules=waiting.by_rules)
+            self.guard.became(log_error(note.handled_ms, waiting.time), missed, by_rules=waiting.by_rules)
         while self.deadlines and self.deadlines[0][0] + _GRACE_S < now:
             _, late = heapq.heappop(self.deadlines)
             if (gone := self.pending.pop(late, None)) is not None:
                 self.guard.became(None, True, by_rules=gone.by_rules)
         return waiting is not None
-
-
-def _error(handled_ms: float | None, expected: float | None) -> float | None:
-    """Return the error of an expected handling time; both are logarithms of ms, of at least one."""
-    return None if handled_ms is None or expected is None else math.log(max(handled_ms, 1.0)) - expected
 
 
 class LearnedRouter:
@@ -241,9 +235,7 @@ class LearnedRouter:
         began = time.perf_counter()
         try:
             choice = action.decider.choose(known)
-            expires = known.expires_ms
-            error = None if expires is None else math.log(max(expires, 1.0)) - choice.prediction.left
-            action.guard.decided(known, error)
+            action.guard.decided(known, log_error(known.expires_ms, choice.prediction.left))
             chosen = self._followed(known, choice, mode)
             if route in self._consumed:
                 action.remember(known, chosen)
@@ -425,7 +417,7 @@ class LearnedRouter:
             if action is None or action.problem is not None or self._counted.pop(each.message_id, 0) is None:
                 continue
             action.pending.pop(each.message_id, None)
-            action.guard.became(_error(each.handled_ms, each.time), each.missed, by_rules=each.by_rules)
+            action.guard.became(log_error(each.handled_ms, each.time), each.missed, by_rules=each.by_rules)
             if action.guard.problem is not None:
                 self._fall_back(action, action.guard.problem)
 

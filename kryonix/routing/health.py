@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kryonix.routing.guard import Guard
+from kryonix.routing.known import log_error
 from kryonix.routing.learned import Decider, Errors, Learned
 from kryonix.routing.model import Model
-from kryonix.routing.outcomes import Outcome
+from kryonix.routing.outcomes import Outcome, by_action
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,19 @@ class Health:
 
 def health(model: Model, outcomes: Iterable[Outcome]) -> list[Health]:
     """Return how each action of the model does that has outcomes."""
-    by_action: defaultdict[str, list[Outcome]] = defaultdict(list)
-    for each in sorted(outcomes, key=lambda outcome: outcome.at):
-        by_action[each.route].append(each)
-    return [
-        _health(name, model.actions[name], found) for name, found in sorted(by_action.items()) if name in model.actions
-    ]
+    found = by_action(outcomes)
+    return [_health(name, model.actions[name], rows) for name, rows in found.items() if name in model.actions]
+
+
+def watch(guard: Guard, decider: Decider, outcome: Outcome) -> tuple[float | None, float | None]:
+    """Show a guard one outcome as the SDK does, and return the errors of the handling time and of the time left."""
+    prediction = decider.predict(outcome.known)
+    time = log_error(outcome.handled_ms, prediction.time)
+    left = log_error(outcome.expires_ms, prediction.left)
+    guard.decided(outcome.known, left)
+    used = outcome.decision in ("learned", "explored")
+    guard.became(time, outcome.missed if used else None, by_rules=outcome.decision == "explored")
+    return time, left
 
 
 def _health(action: str, learned: Learned, outcomes: Sequence[Outcome]) -> Health:
@@ -47,14 +54,9 @@ def _health(action: str, learned: Learned, outcomes: Sequence[Outcome]) -> Healt
     times: list[float] = []
     missed: defaultdict[str, list[bool]] = defaultdict(list)
     for each in outcomes:
-        prediction = decider.predict(each.known)
-        left = None if each.expires_ms is None else math.log(max(each.expires_ms, 1)) - prediction.left
-        time = None if each.handled_ms is None else math.log(max(each.handled_ms, 1)) - prediction.time
+        time, left = watch(guard, decider, each)
         lefts += [] if left is None else [abs(left)]
         times += [] if time is None else [abs(time)]
-        guard.decided(each.known, left)
-        used = each.decision in ("learned", "explored")
-        guard.became(time, each.missed if used else None, by_rules=each.decision == "explored")
         if each.missed is not None and each.decision is not None:
             missed[each.decision].append(each.missed)
     return Health(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -55,6 +56,14 @@ def rules_priority(priority: int | None, expires_ms: float | None) -> int:
     """Return the priority that the rules choose: as given, but 8 for a message with less than half a minute to live."""
     given = USUAL_PRIORITY if priority is None else priority
     return 8 if given < 8 and expires_ms is not None and expires_ms <= URGENT_MS else given
+
+
+def log_error(ms: float | None, expected: float | None) -> float | None:
+    """Return the error of an expected time, both as natural logarithms of ms, of at least one; None if one is unknown.
+
+    `expected` is a logarithm already.
+    """
+    return None if ms is None or expected is None else math.log(max(ms, 1.0)) - expected
 
 
 def draws(message_id: str) -> tuple[float, float, float]:

@@ -90,10 +90,15 @@ class Learned:
 
     def row(self, known: Known) -> tuple[float, ...]:
         """Return the numbers that the forests read, in the order of FEATURES."""
-        time, left = self.shapes.get(known.shape, self.unknown)
-        device = DEVICES.index(known.device) if known.device in DEVICES else 0
-        priority = -1 if known.priority is None else known.priority
-        return time, left, known.bytes, device, known.hour, known.weekday, priority
+        return row_of(known, self.shapes, self.unknown)
+
+
+def row_of(known: Known, shapes: Mapping[str, tuple[float, float]], unknown: tuple[float, float]) -> tuple[float, ...]:
+    """Return a message as the numbers of FEATURES, with what is known of each shape and of any other."""
+    time, left = shapes.get(known.shape, unknown)
+    device = DEVICES.index(known.device) if known.device in DEVICES else 0
+    priority = -1 if known.priority is None else known.priority
+    return time, left, known.bytes, device, known.hour, known.weekday, priority
 
 
 def _by_name(contributions: list[float]) -> list[float]:

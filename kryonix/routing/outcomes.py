@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cache
@@ -24,8 +25,8 @@ Bytes = Annotated[int, Ge(0), Le(int(LARGEST)), Strict(False)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """One message: what was known when it was sent, and what became of it."""
+class Asked:
+    """One message to decide, as `kryonix router decide` reads it: what was known when it was sent."""
 
     __pydantic_config__ = ConfigDict(strict=True)
 
@@ -39,6 +40,26 @@ class Outcome:
     shape: Text
     priority: Priority | None
     expires_ms: Milliseconds | None
+
+    @property
+    def known(self) -> Known:
+        return Known(
+            self.module,
+            self.action,
+            self.at,
+            self.message_id,
+            self.bytes,
+            self.device,
+            self.shape,
+            self.priority,
+            self.expires_ms,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome(Asked):
+    """One message: what was known when it was sent, and what became of it."""
+
     waited_ms: Milliseconds | None
     """From the broker's receive time to the first handler's start; None for one that no handler got."""
     handled_ms: Milliseconds | None
@@ -56,20 +77,6 @@ class Outcome:
     @property
     def route(self) -> str:
         return f"{self.module}.{self.action}"
-
-    @property
-    def known(self) -> Known:
-        return Known(
-            self.module,
-            self.action,
-            self.at,
-            self.message_id,
-            self.bytes,
-            self.device,
-            self.shape,
-            self.priority,
-            self.expires_ms,
-        )
 
     @property
     def missed(self) -> bool | None:
@@ -107,25 +114,12 @@ def read_outcomes(lines: Iterable[bytes], source: str) -> Iterator[Outcome]:
     return _read(lines, source, Outcome)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """One message to decide, as `kryonix router decide` reads it."""
-
-    __pydantic_config__ = ConfigDict(strict=True)
-
-    module: Text
-    action: Text
-    at: Annotated[float, Ge(0), Le(1e11)]
-    message_id: Text
-    bytes: Bytes
-    device: Text
-    shape: Text
-    priority: Priority | None
-    expires_ms: Milliseconds | None
-
-    @property
-    def known(self) -> Known:
-        return Known(**{each.name: getattr(self, each.name) for each in fields(self)})
+def by_action(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
+    """Return the outcomes of each action, the earliest first."""
+    found: defaultdict[str, list[Outcome]] = defaultdict(list)
+    for outcome in sorted(outcomes, key=lambda each: each.at):
+        found[outcome.route].append(outcome)
+    return dict(sorted(found.items()))
 
 
 def read_asked(lines: Iterable[bytes], source: str) -> Iterator[Asked]:

@@ -10,10 +10,11 @@ import numpy as np
 
 from kryonix.errors import InvalidChoice
 from kryonix.routing.guard import Guard
+from kryonix.routing.health import watch
 from kryonix.routing.learned import Decider, Learned
 from kryonix.routing.model import Model
-from kryonix.routing.outcomes import Outcome
-from kryonix.training.lessons import LOADS, by_action, lesson_of
+from kryonix.routing.outcomes import Outcome, by_action
+from kryonix.training.lessons import LOADS, lesson_of
 from kryonix.training.policies import Sample, priorities
 from kryonix.training.replay import Numbers, Priorities, Traffic, Waits, simulate
 from kryonix.training.training import best_table, truth_of
@@ -126,7 +127,7 @@ def _evaluated(
         "model": priorities(learned.policy, sample),
         "shuffled": priorities(learned.policy, shuffled),
     }
-    after, why = fallback(learned, explore, outcomes)
+    after, why = fallback(learned, outcomes)
     return ActionEvaluation(
         action=action,
         messages=len(whole),
@@ -196,17 +197,11 @@ def _logged(outcomes: Sequence[Outcome]) -> dict[str, Logged]:
     return found
 
 
-def fallback(learned: Learned, explore: float, outcomes: Sequence[Outcome]) -> tuple[int | None, str | None]:
+def fallback(learned: Learned, outcomes: Sequence[Outcome]) -> tuple[int | None, str | None]:
     """Return after how many of these messages the guard ends the model's use, and why; None for never."""
-    guard, decider = Guard(learned.usual, learned.errors), Decider(learned, explore)
+    guard, decider = Guard(learned.usual, learned.errors), Decider(learned, explore=0)
     for number, each in enumerate(outcomes, 1):
-        choice = decider.choose(each.known)
-        stated = None if each.expires_ms is None else np.log(max(each.expires_ms, 1.0)) - choice.prediction.left
-        guard.decided(each.known, stated)
-        if each.handled_ms is not None:
-            guard.became(np.log(max(each.handled_ms, 1.0)) - choice.prediction.time, None, by_rules=False)
-        if each.decision in ("learned", "explored"):
-            guard.became(None, each.missed, by_rules=each.decision == "explored")
+        watch(guard, decider, each)
         if guard.problem is not None:
             return number, guard.problem
     return None, None

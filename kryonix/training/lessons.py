@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -74,14 +73,6 @@ class Lesson:
     def explored(self, share: float) -> Chosen:
         """Return which messages a model leaves to the rules."""
         return np.array([draws(each.message_id)[0] < share for each in self.known])
-
-
-def by_action(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
-    """Return the outcomes of each action, the earliest first."""
-    found: defaultdict[str, list[Outcome]] = defaultdict(list)
-    for outcome in sorted(outcomes, key=lambda each: each.at):
-        found[outcome.route].append(outcome)
-    return dict(sorted(found.items()))
 
 
 def lesson_of(outcomes: Sequence[Outcome]) -> Lesson:

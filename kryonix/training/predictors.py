@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kryonix.routing.forest import Forest, Tree
-from kryonix.routing.known import DEVICES, FEATURES, Known
+from kryonix.routing.known import FEATURES, Known
+from kryonix.routing.learned import row_of
 from kryonix.training.replay import Numbers
 
 TREES: Final = 40
@@ -76,12 +77,10 @@ def fit(
 
 
 def matrix(known: Sequence[Known], shapes: dict[str, tuple[float, float]], unknown: tuple[float, float]) -> Numbers:
-    """Return the numbers that the forests read, one row a message, as `Learned.row` does for one."""
+    """Return the numbers that the forests read, one row a message."""
     rows = np.empty((len(known), len(FEATURES)))
     for number, each in enumerate(known):
-        device = DEVICES.index(each.device) if each.device in DEVICES else 0
-        priority = -1 if each.priority is None else each.priority
-        rows[number] = (*shapes.get(each.shape, unknown), each.bytes, device, each.hour, each.weekday, priority)
+        rows[number] = row_of(each, shapes, unknown)
     return rows
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from kryonix.errors import InvalidChoice
 from kryonix.routing.learned import Errors, Learned
 from kryonix.routing.model import Model
-from kryonix.routing.outcomes import Outcome
+from kryonix.routing.outcomes import Outcome, by_action
 from kryonix.routing.policy import Policy
-from kryonix.training.lessons import LOADS, Lesson, by_action, lesson_of
+from kryonix.training.lessons import LOADS, Lesson, lesson_of
 from kryonix.training.policies import AGEING, Sample, best_policy, priorities, softly_missed
 from kryonix.training.predictors import MAX_SHAPES, TREES, Labels, Predictors, crossed, fit
 from kryonix.training.replay import Numbers, Priorities, Traffic, simulate

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kryonix.routing.endings import Became
-from kryonix.routing.known import Known
 
 Decided = Literal["rules", "learned", "explored"]
 
@@ -42,20 +41,6 @@ class Published:
     """The same for the time left."""
     version: str | None = None
     """The model's, also in shadow mode; None if none was asked."""
-
-    @property
-    def known(self) -> Known:
-        return Known(
-            self.module,
-            self.action,
-            self.at,
-            self.message_id,
-            self.bytes,
-            self.device,
-            self.shape,
-            self.priority,
-            self.expires_ms,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from kryonix.messaging import LearnedRouter, MemoryBroker, Outcomes, PostgresOut
 from kryonix.messaging.outcomes import Consumed, Published
 from tests.integration.engines.handlers.conftest import Postgres, daemon, postgres, unique
 from tests.integration.messaging.test_postgres import dsn
+from tests.support import notes as noted
 from tests.support.broker_under_test import World
 from tests.support.learned import model_file, model_of
 from tests.support.recording_handler import Seen
@@ -29,35 +30,11 @@ EVER = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 
 
 def published(message_id: str = "m", **changed: Any) -> Published:
-    fields: dict[str, Any] = {
-        "tenant": "acme",
-        "module": "crm",
-        "action": "leads.create",
-        "message_id": message_id,
-        "at": time.time() - 1_000,
-        "bytes": 10,
-        "device": "web",
-        "shape": "0" * 16,
-        "priority": 5,
-        "expires_ms": None,
-        "priority_used": 5,
-    }
-    return Published(**fields | changed)
+    return noted.published(message_id, **{"at": time.time() - 1_000, **changed})
 
 
 def consumed(message_id: str = "m", **changed: Any) -> Consumed:
-    fields: dict[str, Any] = {
-        "tenant": "acme",
-        "module": "crm",
-        "action": "leads.create",
-        "message_id": message_id,
-        "at": time.time(),
-        "waited_ms": 100.0,
-        "handled_ms": 20.0,
-        "attempts": 1,
-        "outcome": "done",
-    }
-    return Consumed(**fields | changed)
+    return noted.consumed(message_id, **{"at": time.time(), **changed})
 
 
 @pytest.mark.parametrize("consumer_first", [True, False])

@@ -27,12 +27,12 @@ from kryonix.messaging.outcomes import Consumed, Note, Published, join, read_not
 from kryonix.messaging.outcomes.lines import line_of
 from kryonix.routing.known import draws
 from tests.support.learned import model_file, model_of
+from tests.support.notes import AT, consumed, published
 from tests.support.recording_handler import Seen
 from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.anyio
 
-AT = 1_800_000_000.0
 LATER = datetime.fromtimestamp(AT + 10_000, UTC)
 
 
@@ -47,38 +47,6 @@ class Kept:
 
     async def close(self) -> None:
         """Nothing to do."""
-
-
-def published(message_id: str = "m", **changed: Any) -> Published:
-    fields: dict[str, Any] = {
-        "tenant": "acme",
-        "module": "crm",
-        "action": "leads.create",
-        "message_id": message_id,
-        "at": AT,
-        "bytes": 10,
-        "device": "web",
-        "shape": "0" * 16,
-        "priority": 5,
-        "expires_ms": None,
-        "priority_used": 5,
-    }
-    return Published(**fields | changed)
-
-
-def consumed(message_id: str = "m", **changed: Any) -> Consumed:
-    fields: dict[str, Any] = {
-        "tenant": "acme",
-        "module": "crm",
-        "action": "leads.create",
-        "message_id": message_id,
-        "at": AT + 1,
-        "waited_ms": 100.0,
-        "handled_ms": 20.0,
-        "attempts": 1,
-        "outcome": "done",
-    }
-    return Consumed(**fields | changed)
 
 
 async def test_a_send_and_its_handling_make_one_outcome() -> None:
