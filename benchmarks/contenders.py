@@ -7,7 +7,9 @@ import json
 import time
 import uuid
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from itertools import pairwise
 from tempfile import NamedTemporaryFile
 from typing import Any, Self
@@ -20,8 +22,15 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from kryonix import __version__
 from kryonix.messaging import LearnedRouter, Message, MessagingClient
 from kryonix.messaging.configuration import parse_uri
+from kryonix.messaging.outcomes.recorder import shapes_of
+from kryonix.routing.known import Known
+from kryonix.routing.learned import Errors
+from kryonix.routing.model import write_model
+from kryonix.routing.policy import HIGHEST, LEVELS, Index, Policy
 from kryonix.topology.naming import Names
-from tests.support.learned import model_file, model_of
+from kryonix.training.spreads import usual
+from kryonix.training.training import train
+from tests.support.worlds import RECIPES, make, played
 
 MODULE, ACTION = "portal", "interacoes.track"
 WINDOW, PREFETCH, CONCURRENCY = 256, 100, 10
@@ -143,6 +152,21 @@ class Sdk(Coroutines):
         await self._client.close()
 
 
+@cache
+def trained(tenant: str) -> bytes:
+    """Return a model of full size that gives each message of the benchmark the rules' priority, and finds it usual."""
+    model = train(played(make(RECIPES["kinds"], messages=4_000))).model
+    sent = Known(MODULE, ACTION, 0.0, "", len(json.dumps(DATA)), "unknown", shapes_of(None, tenant).of(DATA), 5, None)
+    (learned,) = model.actions.values()
+    learned = replace(
+        learned,
+        policy=Policy(Index(0.0, 0.0), (-1.0,) * (HIGHEST - 5) + (1.0,) * (LEVELS + 5 - HIGHEST)),
+        usual=usual([sent] * 1_000),
+        errors=Errors(time=10.0, left=10.0),
+    )
+    return write_model(replace(model, actions={f"{MODULE}.{ACTION}": learned}))[0]
+
+
 class Learned(Sdk):
     """The SDK with a model that decides. It gives the priority of the rules: the broker's work is the same."""
 
@@ -151,8 +175,7 @@ class Learned(Sdk):
     @classmethod
     async def connect(cls, uri: str) -> Self:
         with NamedTemporaryFile(suffix=".json") as file:
-            model = model_of(5, explore=0.05, actions=[f"{MODULE}.{ACTION}"], handled_ms=1.0)
-            file.write(model_file(model))
+            file.write(trained(parse_uri(uri).tenant_id))
             file.flush()
             router = LearnedRouter(file.name, mode="on", refresh=3_600)
             client = await MessagingClient.connect(uri, application="benchmark", router=router)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import logging
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, get_args
 
@@ -21,51 +20,28 @@ from kryonix.messaging.message import Outgoing
 from kryonix.messaging.models import Fetched, source_of
 from kryonix.messaging.outcomes.recorder import shapes_of
 from kryonix.messaging.routing import Decision, Rules, expires_ms
-from kryonix.routing.known import Known, draws, log_error
-from kryonix.routing.modes import Mode
+from kryonix.messaging.supervised import REMEMBERED, Route, Supervised
+from kryonix.routing.known import Known
+from kryonix.routing.modes import Decided, Mode
 from kryonix.topology.catalog import default_catalog
 
 if TYPE_CHECKING:
-    from kryonix.messaging.outcomes.note import Consumed, Decided
+    from kryonix.messaging.outcomes.note import Consumed
     from kryonix.messaging.outcomes.table import Result
-    from kryonix.routing.guard import Guard
-    from kryonix.routing.learned import Choice, Decider, Learned
+    from kryonix.routing.learned import Choice
     from kryonix.routing.model import Model
 
 log = logging.getLogger("kryonix.messaging")
 
-_REMEMBERED: Final = 10_000
-"""Decisions of one action that wait for their outcome."""
-_TIMED: Final = 50
-"""Decisions whose mean time is looked at."""
-_SLOW_S: Final = 0.001
-_GRACE_S: Final = 5.0
-"""After its expiry a message that this client has not handled is missed."""
 _PATIENCE_S: Final = 2.0
 """Time that `start` waits for a model. It is loaded in the background afterwards."""
 _POLL_S: Final = 5.0
-
-Route = tuple[str, str]
 
 
 class Feedback(Protocol):
     """What became of messages, whoever consumed them: `PostgresOutcomes`."""
 
     async def results(self, tenant: str, version: str, since: float) -> tuple[list[Result], float]: ...
-
-
-@dataclass(slots=True)
-class Chosen:
-    """A model's choice for one message, and whether it is obeyed."""
-
-    choice: Choice
-    who: Decided
-    propensity: float
-    version: str
-
-    @property
-    def obeyed(self) -> bool:
-        return self.who == "learned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,73 +62,6 @@ class RouterStatus:
     """By action: who decided how many messages, `rules`, `explored` or `learned`."""
     drifts: Mapping[str, Mapping[str, float]]
     """By action: the stability index of each feature at the last look."""
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A decision that waits for its outcome."""
-
-    time: float
-    expires_ms: float | None
-    by_rules: bool
-
-
-@dataclass(slots=True)
-class _Action:
-    """A model's part for one action, and what watches it."""
-
-    route: Route
-    decider: Decider
-    guard: Guard
-    problem: str | None = None
-    pending: OrderedDict[str, _Pending] = field(default_factory=OrderedDict)
-    deadlines: list[tuple[float, str]] = field(default_factory=list)
-    timed: int = 0
-    seconds: float = 0.0
-    slow: bool = False
-
-    @property
-    def name(self) -> str:
-        return ".".join(self.route)
-
-    def is_slow(self, seconds: float, most: float) -> str | None:
-        """Count the time of a decision, and return what is wrong with it."""
-        if seconds > most:
-            return f"a decision took {seconds:.3f} s, longer than the router's timeout"
-        self.timed += 1
-        self.seconds += seconds
-        if self.timed < _TIMED:
-            return None
-        mean, self.timed, self.seconds = self.seconds / self.timed, 0, 0.0
-        # Twice: a machine may stop for a moment.
-        was_slow, self.slow = self.slow, mean > _SLOW_S
-        return f"its decisions take {mean * 1000:.1f} ms" if was_slow and self.slow else None
-
-    def remember(self, known: Known, chosen: Chosen) -> None:
-        expires = known.expires_ms
-        self.pending[known.message_id] = _Pending(chosen.choice.prediction.time, expires, not chosen.obeyed)
-        if expires is not None:
-            heapq.heappush(self.deadlines, (known.at + expires / 1000, known.message_id))
-        if len(self.pending) > _REMEMBERED:
-            self.pending.popitem(last=False)
-        if len(self.deadlines) > 2 * _REMEMBERED:
-            self.deadlines = [each for each in self.deadlines if each[1] in self.pending]
-            heapq.heapify(self.deadlines)
-
-    def became(self, note: Consumed) -> bool:
-        """Tell the guard what became of a remembered message; return True for such a one."""
-        now = time.time()
-        waiting = None if note.outcome == "retried" else self.pending.pop(note.message_id, None)
-        if waiting is not None:
-            missed = None
-            if waiting.expires_ms is not None and note.waited_ms is not None:
-                missed = note.waited_ms > waiting.expires_ms
-            self.guard.became(log_error(note.handled_ms, waiting.time), missed, by_rules=waiting.by_rules)
-        while self.deadlines and self.deadlines[0][0] + _GRACE_S < now:
-            _, late = heapq.heappop(self.deadlines)
-            if (gone := self.pending.pop(late, None)) is not None:
-                self.guard.became(None, True, by_rules=gone.by_rules)
-        return waiting is not None
 
 
 class LearnedRouter:
@@ -189,21 +98,21 @@ class LearnedRouter:
             raise ConfigurationError(problem, remedy="Pass percent, from 0 to 100")
         self._source = source_of(model)
         self._given = mode, canary
-        self._mode: Mode = mode or "shadow"
-        self._canary = 10.0 if canary is None else float(canary)
         self._refresh = checked_seconds("refresh", refresh)
         self._feedback, self._on_fallback = feedback, on_fallback
         self._timeout = 1.0
         self._tenant = ""
         """Whose messages it decides; empty until its first client."""
-        self._actions: dict[Route, _Action] = {}
+        self._actions: dict[Route, Supervised] = {}
+        self._obey(mode or "shadow", 10.0 if canary is None else float(canary))
         self._content: bytes | None = None
         self._version: str | None = None
         self._unusable: str | None = None
         self._consumed: set[Route] = set()
         self._counted: OrderedDict[str, None] = OrderedDict()
-        self._decisions: Counter[tuple[Route, Decided]] = Counter()
+        self._decisions: defaultdict[Route, Counter[Decided]] = defaultdict(Counter)
         metrics.decisions.append(self._decisions)
+        self._placed: dict[Choice, Decision] = {}
         self._loaded = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._users = 0
@@ -225,56 +134,36 @@ class LearnedRouter:
         )
         return self.route(message, self.choose(known), rules)
 
-    def choose(self, known: Known) -> Chosen | None:
+    def choose(self, known: Known) -> Choice | None:
         """Return the choice for a message, or None if the rules decide. It never raises, and never waits."""
         route = known.module, known.action
-        action, mode = self._actions.get(route), self._mode
-        if action is None or action.problem is not None or mode == "off":
-            self._decisions[route, "rules"] += 1
-            return None
-        began = time.perf_counter()
-        try:
-            choice = action.decider.choose(known)
-            action.guard.decided(known, log_error(known.expires_ms, choice.prediction.left))
-            chosen = self._followed(known, choice, mode)
-            if route in self._consumed:
-                action.remember(known, chosen)
-            problem = action.guard.problem or action.is_slow(time.perf_counter() - began, self._timeout)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with a model, the message is sent
-            chosen, problem = None, f"it failed ({type(error).__name__}: {error})"
-        if problem is not None:
-            self._fall_back(action, problem)
-            chosen = None
-        self._decisions[route, "rules" if chosen is None else chosen.who] += 1
-        return chosen
+        action = self._actions.get(route)
+        if action is not None and action.problem is None and self._mode != "off":
+            choice = action.choose(known, self._timeout)
+            if choice is not None:
+                return choice
+        self._decisions[route]["rules"] += 1
+        return None
 
-    def _followed(self, known: Known, choice: Choice, mode: Mode) -> Chosen:
-        version = self._version or ""
-        if mode == "shadow":
-            return Chosen(choice, "rules", 1.0, version)
-        share = self._canary / 100 if mode == "canary" else 1.0
-        if share < 1 and draws(known.message_id)[1] >= share:
-            return Chosen(choice, "rules", 1 - share, version)
-        return Chosen(choice, "explored" if choice.explored else "learned", choice.propensity * share, version)
-
-    def route(self, message: Outgoing, chosen: Chosen | None, rules: Rules) -> Decision:
+    def route(self, message: Outgoing, choice: Choice | None, rules: Rules) -> Decision:
         """Return the route of a message by a choice, or by the rules without one."""
-        if chosen is None or chosen.who == "rules":
+        if choice is None or choice.who == "rules":
             return rules.apply(message)
-        return rules.place(message, chosen.choice.priority, chosen.choice.reason)
+        if (decision := self._placed.get(choice)) is None:
+            decision = rules.place(message, choice.priority, choice.reason)
+            if message.expires is None:  # otherwise the choice is for this message only
+                if len(self._placed) >= REMEMBERED:
+                    self._placed.clear()
+                self._placed[choice] = decision
+        return decision
 
     def forget(self, known: Known) -> None:
         """Expect no outcome of a message: it was not sent."""
         if (action := self._actions.get((known.module, known.action))) is not None:
-            action.pending.pop(known.message_id, None)
+            action.forget(known.message_id)
 
-    def _fall_back(self, action: _Action, problem: str) -> None:
-        """Let the rules decide an action until another version of the model is loaded."""
-        if action.problem is not None:
-            return
-        action.problem = problem
-        action.pending.clear()
-        action.deadlines.clear()
+    def _ended(self, action: Supervised, problem: str) -> None:
+        """Say that the rules decide an action until another version of the model is loaded."""
         extra = {"kryonix.event": "routing.fallback", "kryonix.action": action.name, "kryonix.version": self._version}
         log.warning("%s: back to the rules from model %s: %s", action.name, self._version, problem, extra=extra)
         metrics.fell_back(action.name)
@@ -287,6 +176,8 @@ class LearnedRouter:
     def consumes(self, module: str, action: str) -> None:
         """Expect outcomes of an action from this client's own consumers."""
         self._consumed.add((module, action))
+        if (supervised := self._actions.get((module, action))) is not None:
+            supervised.remembers = True
 
     def became(self, note: Consumed) -> None:
         """Learn what became of a message that this client's own consumer has handled."""
@@ -295,16 +186,11 @@ class LearnedRouter:
             return
         if action.became(note) and self._feedback is not None:
             self._counted[note.message_id] = None
-            if len(self._counted) > 2 * _REMEMBERED:
+            if len(self._counted) > 2 * REMEMBERED:
                 self._counted.popitem(last=False)
-        if action.guard.problem is not None:
-            self._fall_back(action, action.guard.problem)
 
     def status(self) -> RouterStatus:
         """Return what the router does now."""
-        decisions: dict[str, dict[str, int]] = {}
-        for (route, who), count in sorted(self._decisions.items()):
-            decisions.setdefault(".".join(route), {})[who] = count
         actions = self._actions.values()
         return RouterStatus(
             mode=self._mode,
@@ -313,7 +199,7 @@ class LearnedRouter:
             version=self._version,
             unusable=self._unusable,
             problem={each.name: each.problem for each in actions if each.problem is not None},
-            decisions=decisions,
+            decisions={".".join(route): dict(sorted(counts.items())) for route, counts in self._decisions.items()},
             drifts={each.name: dict(each.guard.drifts) for each in actions},
         )
 
@@ -381,13 +267,20 @@ class LearnedRouter:
         elif fetched.content != self._content:
             model = await asyncio.to_thread(read_model, fetched.content, self._source.shown)
             if model.version != self._version:
-                self._actions = await asyncio.to_thread(_actions_of, model)
+                self._actions = await asyncio.to_thread(self._supervised, model)
+                for route in self._consumed & self._actions.keys():
+                    self._actions[route].remembers = True
                 self._version = model.version
                 log.info("routing model %s for %d actions from %s", model.version, len(self._actions), fetched.name)
             self._content = fetched.content
         mode, canary = self._given
-        self._canary = fetched.canary if canary is None else float(canary)
-        self._mode = mode or fetched.mode
+        self._obey(mode or fetched.mode, fetched.canary if canary is None else float(canary))
+
+    def _obey(self, mode: Mode, canary: float) -> None:
+        self._mode: Mode = mode
+        self._canary = canary
+        for action in self._actions.values():
+            action.decider.decide_only({"on": 1.0, "canary": canary / 100}.get(mode, 0.0))
 
     def _say(self, problem: str) -> None:
         if problem != self._unusable:
@@ -416,23 +309,17 @@ class LearnedRouter:
             action = self._actions.get(each.route)
             if action is None or action.problem is not None or self._counted.pop(each.message_id, 0) is None:
                 continue
-            action.pending.pop(each.message_id, None)
-            action.guard.became(log_error(each.handled_ms, each.time), each.missed, by_rules=each.by_rules)
-            if action.guard.problem is not None:
-                self._fall_back(action, action.guard.problem)
+            action.hear(each)
 
+    def _supervised(self, model: Model) -> dict[Route, Supervised]:
+        from kryonix.routing.guard import Guard
+        from kryonix.routing.learned import Decider
 
-def _actions_of(model: Model) -> dict[Route, _Action]:
-    return {_route(name): _action(_route(name), learned, model) for name, learned in model.actions.items()}
-
-
-def _route(name: str) -> Route:
-    module, _, action = name.partition(".")
-    return module, action
-
-
-def _action(route: Route, learned: Learned, model: Model) -> _Action:
-    from kryonix.routing.guard import Guard
-    from kryonix.routing.learned import Decider
-
-    return _Action(route, Decider(learned, model.explore), Guard(learned.usual, learned.errors))
+        found = {}
+        for name, learned in model.actions.items():
+            module, _, action = name.partition(".")
+            route = module, action
+            decider = Decider(learned, model.explore, model.version)
+            guard = Guard(learned.usual, learned.errors)
+            found[route] = Supervised(route, decider, guard, self._decisions[route], self._ended)
+        return found

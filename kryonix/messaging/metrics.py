@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -12,19 +12,24 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 from kryonix import __version__
 
 if TYPE_CHECKING:
-    from kryonix.messaging.outcomes.note import Decided
+    from kryonix.routing.modes import Decided
 
 _BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 """The conventions' advice for every duration."""
 
 
-decisions: list[Counter[tuple[tuple[str, str], Decided]]] = []
-"""One counter of each learned router: by module and action, and who decided."""
+decisions: list[Mapping[tuple[str, str], Counter[Decided]]] = []
+"""The counts of each learned router: by module and action, and who decided."""
 
 
 def _decided(options: CallbackOptions) -> Iterable[Observation]:
-    for (route, who), count in sum(decisions, Counter()).items():
-        yield Observation(count, {"kryonix.action": ".".join(route), "kryonix.decided_by": who})
+    found: defaultdict[tuple[str, str], Counter[Decided]] = defaultdict(Counter)
+    for each in decisions:
+        for route, counts in list(each.items()):  # another thread may add to it
+            found[route] += counts
+    for route, counts in found.items():
+        for who, count in counts.items():
+            yield Observation(count, {"kryonix.action": ".".join(route), "kryonix.decided_by": who})
 
 
 class Instruments:

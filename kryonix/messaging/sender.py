@@ -24,7 +24,7 @@ from kryonix.messaging.checks import (
 )
 from kryonix.messaging.encoding import MIN_COMPRESSED, Compression, compress, encode
 from kryonix.messaging.errors import ConfigurationError, MessagingError, NotRoutable
-from kryonix.messaging.learned import Chosen, LearnedRouter
+from kryonix.messaging.learned import LearnedRouter
 from kryonix.messaging.message import Envelope, Outgoing, SendResult
 from kryonix.messaging.outcomes.recorder import Recorder
 from kryonix.messaging.reach import Reach
@@ -39,6 +39,7 @@ from kryonix.topology.naming import Names
 
 if TYPE_CHECKING:
     from kryonix.messaging.outcomes.note import Published
+    from kryonix.routing.learned import Choice
 
 _MAX_WINDOW: Final = 10_000
 """Messages in flight, with one task each."""
@@ -83,13 +84,13 @@ class Sender:
         check_type("message", message, Outgoing)
         envelope = self._encoded(message, started)
         known = self._known(message, envelope)
-        chosen = None
+        choice = None
         if self.learned is None or known is None:
             decision = await self.router.decide(message, timeout / 2)
         else:
-            chosen = self.learned.choose(known)
-            decision = self.learned.route(message, chosen, self.router.rules)
-        tried = self._compress(envelope, decision, chosen)
+            choice = self.learned.choose(known)
+            decision = self.learned.route(message, choice, self.router.rules)
+        tried = self._compress(envelope, decision, choice)
         envelope.headers = {**message.headers, "modulo": message.module, "acao": message.action}
         envelope.exchange, envelope.routing_key = address(self.names, message, decision)
         # The shorter of the caller's time and, for mobile, the catalog's.
@@ -104,7 +105,7 @@ class Sender:
                 self.learned.forget(known)
             raise
         if known is not None and self.recorder is not None and self.recorder.takes(known.message_id):
-            self.recorder.writer.note(self._note(known, chosen, decision, len(envelope.body) if tried else None))
+            self.recorder.writer.note(self._note(known, choice, decision, len(envelope.body) if tried else None))
         return result
 
     def _known(self, message: Outgoing, envelope: Envelope) -> Known | None:
@@ -124,22 +125,22 @@ class Sender:
             message.device,
             shape,
             message.priority,
-            expires_ms(message),
+            None if message.expires is None else expires_ms(message),
         )
 
-    def _compress(self, envelope: Envelope, decision: Decision, chosen: Chosen | None) -> bool:
+    def _compress(self, envelope: Envelope, decision: Decision, choice: Choice | None) -> bool:
         """Compress a message to a mobile device, unless a model that is obeyed expects no saving. Return True if so."""
         if not decision.mobile_optimized or self.compression is None or len(envelope.body) < MIN_COMPRESSED:
             return False
-        if chosen is not None and chosen.obeyed and not chosen.choice.prediction.compresses:
+        if choice is not None and choice.who == "learned" and not choice.prediction.compresses:
             return False
         envelope.body, envelope.content_encoding = compress(envelope.body, self.compression)
         return True
 
-    def _note(self, known: Known, chosen: Chosen | None, decision: Decision, compressed: int | None) -> Published:
+    def _note(self, known: Known, choice: Choice | None, decision: Decision, compressed: int | None) -> Published:
         from kryonix.messaging.outcomes.note import Published
 
-        expected = None if chosen is None else chosen.choice.prediction
+        expected = None if choice is None else choice.prediction
         return Published(
             tenant=self.names.tenant_id,
             module=known.module,
@@ -152,12 +153,12 @@ class Sender:
             priority=known.priority,
             expires_ms=known.expires_ms,
             priority_used=decision.priority,
-            decision="rules" if chosen is None else chosen.who,
-            propensity=1.0 if chosen is None else chosen.propensity,
+            decision="rules" if choice is None else choice.who,
+            propensity=1.0 if choice is None else choice.propensity,
             compressed_bytes=compressed,
             time=None if expected is None else expected.time,
             left=None if expected is None else expected.left,
-            version=None if chosen is None else chosen.version,
+            version=None if choice is None else choice.version,
         )
 
     async def broadcast(self, data: Any, message_id: str | None, timeout: float) -> SendResult:

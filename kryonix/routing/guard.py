@@ -112,9 +112,14 @@ class Guard:
             self._look(step)
 
     def _look(self, step: Sequence[Known]) -> None:
+        # Many are the same object.
+        times = Counter(map(id, step))
+        different = {id(known): known for known in step}
         for name, spread in self._usual.spreads.items():
             counts = self._counts[name]
-            counts.append(Counter(spread.bin(getattr(known, name)) for known in step))
+            counts.append(Counter())
+            for key, known in different.items():
+                counts[-1][spread.bin(getattr(known, name))] += times[key]
             if len(counts) < WINDOW // _STEP:
                 continue
             drift = self.drifts[name] = spread.index(sum(counts, Counter[int]()))

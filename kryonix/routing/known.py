@@ -17,7 +17,8 @@ URGENT_MS: Final = 30_000
 USUAL_PRIORITY: Final = 5
 
 _DAY_S: Final = 86_400
-_WORDS: Final = struct.Struct(">III")
+_blake2b: Final = hashlib.blake2b
+_words: Final = struct.Struct(">III52x").unpack
 
 
 @dataclass(slots=True, unsafe_hash=True)  # frozen, it takes 2 µs to make, at each send
@@ -71,6 +72,10 @@ def draws(message_id: str) -> tuple[float, float, float]:
 
     They decide what is explored, what is in the canary, and of which messages notes are taken.
     """
-    digest = hashlib.sha256(message_id.encode(errors="surrogatepass")).digest()
-    first, second, third = _WORDS.unpack_from(digest)
+    # Of BLAKE2b: between the rest of a send it takes 2 µs less than SHA-256.
+    try:
+        digest = _blake2b(message_id.encode()).digest()
+    except UnicodeEncodeError:  # always to allow for a lone surrogate takes longer
+        digest = _blake2b(message_id.encode(errors="surrogatepass")).digest()
+    first, second, third = _words(digest)
     return first / 2**32, second / 2**32, third / 2**32

@@ -11,10 +11,13 @@ from typing import Any, Final
 from kryonix.routing.forest import Explainer, Forest
 from kryonix.routing.guard import Usual
 from kryonix.routing.known import DEVICES, FEATURES, Known, draws, rules_priority
+from kryonix.routing.modes import Decided
 from kryonix.routing.numbers import Error, Number
 from kryonix.routing.policy import Policy
 
 _REMEMBERED: Final = 4_096
+_TEXTS: Final = 200
+_UNSTATED: Final = -1_000_000
 _NAMES: Final = ("its kind of payload", "its size", "its device", "the hour", "the weekday", "the priority given")
 _STATED: Final = "the expiry stated"
 _TRIFLE: Final = 0.001
@@ -41,19 +44,23 @@ class Prediction:
         return self.saving is None or self.saving <= _LEAST_SAVING
 
 
-@dataclass(slots=True)  # frozen, it takes twice as long to make, at each send
+@dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """A model's answer for one message. Don't change one."""
+    """A model's answer for one message, or for all like it if they state no expiry."""
 
     priority: int
     rules: int
     """The priority that the rules choose."""
-    explored: bool
-    """True if the message stays where the rules put it: to compare, and so that everything moves on."""
+    who: Decided
+    """Whose priority the message gets: `rules` outside the share that the model decides."""
     propensity: float
-    """The share of messages like this that get such an answer."""
+    """The share of messages like this of which that is true."""
     prediction: Prediction
     reason: str
+    version: str
+    """The model's."""
+    like: Known
+    """The message, or one that the model and its guard can't tell from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,38 +113,60 @@ def _by_name(contributions: list[float]) -> list[float]:
     return [contributions[0] + contributions[1], *contributions[2:]]
 
 
-class Decider:
-    """Decide the messages of one action. Those that no tree can tell apart are predicted once."""
+class _Case:
+    """Messages that neither a tree nor the guard tells apart: a prediction, and answers to those without an expiry."""
 
-    def __init__(self, learned: Learned, explore: float) -> None:
-        self.learned, self._explore = learned, explore
+    __slots__ = ("answers", "prediction", "texts")
+
+    def __init__(self, prediction: Prediction) -> None:
+        self.prediction = prediction
+        self.answers: dict[Decided, Choice] = {}
+        self.texts: dict[int, str] = {}
+        """Explanations by what a stated expiry adds."""
+
+
+def _cuts(learned: Learned, name: str) -> list[float]:
+    """Return the values of a feature between which neither a tree nor the guard sees a difference."""
+    spread = learned.usual.spreads.get(name)
+    forests = [each for each in (learned.time, learned.left, learned.saving) if each is not None]
+    number = FEATURES.index(name)
+    return sorted({*(() if spread is None else spread.edges)}.union(*(each.thresholds(number) for each in forests)))
+
+
+class Decider:
+    """Decide the messages of one action. A share of them, `explore`, is left to the rules."""
+
+    def __init__(self, learned: Learned, explore: float, version: str = "") -> None:
+        self.learned, self._explore, self._share, self._version = learned, explore, 1.0, version
         self._time, self._left = (Explainer(each, len(FEATURES)) for each in (learned.time, learned.left))
-        forests = [each for each in (learned.time, learned.left, learned.saving) if each is not None]
-        self._sizes, self._hours, self._weekdays = (
-            sorted(set().union(*(forest.thresholds(FEATURES.index(name)) for forest in forests)))
-            for name in ("bytes", "hour", "weekday")
-        )
+        self._sizes, self._hours, self._weekdays = (_cuts(learned, name) for name in ("bytes", "hour", "weekday"))
+        shapes = learned.usual.spreads.get("shape")
+        self._shapes = learned.shapes.keys() | (() if shapes is None else shapes.names)
+        self._hours_now, self._parts_now = -1.0, (0, 0)
         self._usual_left = learned.left.mean
-        self._seen: dict[tuple[Any, ...], Prediction] = {}
-        self._texts: dict[tuple[int, int], str] = {}
-        self._answers: dict[int, tuple[int, str]] = {}
+        self._cases: dict[tuple[Any, ...], _Case] = {}
+
+    def decide_only(self, share: float) -> None:
+        """Leave all but a share of the messages to the rules. At first it is 1."""
+        if share != self._share:
+            self._share = share
+            self._cases.clear()
 
     def predict(self, known: Known) -> Prediction:
-        key = (
-            known.shape if known.shape in self.learned.shapes else None,
-            known.device,
-            bisect_left(self._sizes, known.bytes),
-            bisect_left(self._hours, known.hour) if self._hours else 0,
-            bisect_left(self._weekdays, known.weekday) if self._weekdays else 0,
-            known.priority,
-        )
-        if (seen := self._seen.get(key)) is None:
-            if len(self._seen) >= _REMEMBERED:
-                self._seen.clear()
-                self._texts.clear()
-                self._answers.clear()
-            seen = self._seen[key] = self._predict(known)
-        return seen
+        return self._case(known).prediction
+
+    def _case(self, known: Known) -> _Case:
+        if (hours := known.at // 3600) != self._hours_now:
+            # The parts of the day and of the week that some tree tells apart.
+            self._parts_now = bisect_left(self._hours, known.hour), bisect_left(self._weekdays, known.weekday)
+            self._hours_now = hours
+        shape = known.shape if known.shape in self._shapes else None
+        key = shape, known.device, bisect_left(self._sizes, known.bytes), self._parts_now, known.priority
+        if (case := self._cases.get(key)) is None:
+            if len(self._cases) >= _REMEMBERED:
+                self._cases.clear()
+            case = self._cases[key] = _Case(self._predict(known))
+        return case
 
     def _predict(self, known: Known) -> Prediction:
         learned = self.learned
@@ -155,41 +184,41 @@ class Decider:
 
     def choose(self, known: Known) -> Choice:
         """Return the priority. It is never lower than the rules' if that is 8 or more, or if an expiry is stated."""
-        prediction, expires = self.predict(known), known.expires_ms
+        case = self._case(known)
+        explored, shared, _ = draws(known.message_id)
+        who: Decided = "rules" if shared >= self._share else "explored" if explored < self._explore else "learned"
+        if known.expires_ms is not None:
+            return self._choice(known, case, who)
+        if (choice := case.answers.get(who)) is None:
+            choice = case.answers[who] = self._choice(known, case, who)
+        return choice
+
+    def _choice(self, known: Known, case: _Case, who: Decided) -> Choice:
+        prediction, expires, share = case.prediction, known.expires_ms, self._share
         rules = rules_priority(known.priority, expires)
-        if draws(known.message_id)[0] < self._explore:
-            return Choice(rules, rules, True, self._explore, prediction, "left to the rules, for comparison")
-        if expires is None and rules < 8:
-            priority, reason = self._usual(prediction)
-            return Choice(priority, rules, False, 1 - self._explore, prediction, reason)
+        if who == "explored":
+            reason = "left to the rules, for comparison"
+            return Choice(rules, rules, who, share * self._explore, prediction, reason, self._version, known)
         policy = self.learned.policy
         left = prediction.left if expires is None else math.log(max(expires, 1))
         priority = policy.priority(left, prediction.time)
         if priority < rules and (rules >= 8 or expires is not None):
             priority = rules
-        stated = 0.0 if expires is None else policy.index.left * (left - self._usual_left)
-        reason = f"learned: priority {priority}, {self._why(prediction, stated, expires is not None)}"
-        return Choice(priority, rules, False, 1 - self._explore, prediction, reason)
-
-    def _usual(self, prediction: Prediction) -> tuple[int, str]:
-        """Return priority and reason of messages about which only the model knows something: made once."""
-        if (found := self._answers.get(id(prediction))) is None:
-            priority = self.learned.policy.priority(prediction.left, prediction.time)
-            found = priority, f"learned: priority {priority}, {self._why(prediction, 0.0, False)}"
-            self._answers[id(prediction)] = found
-        return found
-
-    def _why(self, prediction: Prediction, stated: float, is_stated: bool) -> str:
-        """Return the three largest contributions in words. Those of similar expiries get the same words."""
-        key = (id(prediction), round(stated * 4) if is_stated else _UNSTATED)
-        if (text := self._texts.get(key)) is None:
-            parts = prediction.time_parts if is_stated else prediction.parts
-            named = sorted(zip((*parts, stated), (*_NAMES, _STATED), strict=True), key=lambda each: -abs(each[0]))
-            words = [
-                f"{'earlier' if part < 0 else 'later'} for {name}" for part, name in named[:3] if abs(part) > _TRIFLE
-            ]
-            text = self._texts[key] = ", ".join(words) or "like the average message"
-        return text
+        stated = None if expires is None else policy.index.left * (left - self._usual_left)
+        reason = f"learned: priority {priority}, {_why(case, stated)}"
+        propensity = 1 - share if who == "rules" else share * (1 - self._explore)
+        return Choice(priority, rules, who, propensity, prediction, reason, self._version, known)
 
 
-_UNSTATED: Final = -1_000_000
+def _why(case: _Case, stated: float | None) -> str:
+    """Return the three largest contributions in words. Those of similar expiries get the same words."""
+    key = _UNSTATED if stated is None else round(stated * 4)
+    if (text := case.texts.get(key)) is None:
+        if len(case.texts) >= _TEXTS:
+            case.texts.clear()
+        prediction = case.prediction
+        parts = prediction.parts if stated is None else (*prediction.time_parts, stated)
+        named = sorted(zip(parts, (*_NAMES, _STATED), strict=False), key=lambda each: -abs(each[0]))
+        words = [f"{'earlier' if part < 0 else 'later'} for {name}" for part, name in named[:3] if abs(part) > _TRIFLE]
+        text = case.texts[key] = ", ".join(words) or "like the average message"
+    return text

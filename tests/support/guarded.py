@@ -54,7 +54,7 @@ class Guarded:
             if (choice := choices.pop(number, None)) is not None:
                 sent = world.messages[number]
                 error = None if one.expired else math.log(max(sent.handled_ms, 1)) - choice.prediction.time
-                self._guard.became(error, one.expired if sent.stated else None, by_rules=choice.explored)
+                self._guard.became(error, one.expired if sent.stated else None, by_rules=choice.who == "explored")
 
         found = live(world, decide, became)
         rules = play(world, [rules_priority(each.known.priority, each.known.expires_ms) for each in world.messages])

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from kryonix.routing.endings import Became
-
-Decided = Literal["rules", "learned", "explored"]
+from kryonix.routing.modes import Decided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

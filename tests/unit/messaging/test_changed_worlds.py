@@ -58,7 +58,7 @@ class Driver:
             chosen = self._router.choose(known[number])
             if self.stopped_after is None and self._router.status().problem:
                 self.stopped_after = number
-            return chosen.choice.priority if chosen is not None and chosen.obeyed else _rules(known[number])
+            return chosen.priority if chosen is not None and chosen.who == "learned" else _rules(known[number])
 
         def became(number: int, one: Played) -> None:
             # Nobody tells of a message that the broker has dropped.

@@ -175,34 +175,53 @@ async def test_a_missing_model_leaves_all_to_the_rules_until_it_comes(file: Path
     assert chosen.status().unusable is None
 
 
-async def test_a_slow_model_is_given_up(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def slowed(monkeypatch: pytest.MonkeyPatch, wait: Callable[[float], object], seconds: float) -> None:
+    """Let each decision wait before it is made."""
     real = Decider.choose
 
     def slow(self: Decider, known: Known) -> Choice:
-        until = time.perf_counter() + 0.0015
-        while time.perf_counter() < until:
-            pass
+        wait(seconds)
         return real(self, known)
 
     monkeypatch.setattr(Decider, "choose", slow)
+
+
+def work(seconds: float) -> None:
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+async def test_a_slow_model_is_given_up(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slowed(monkeypatch, work, 0.0015)
     chosen = router(file)
-    found = await sent(chosen, 120)
+    found = await sent(chosen, 130)
     assert (found[0].priority, found[-1].priority) == (9, 5)
     assert "its decisions take" in chosen.status().problem[CRM]
 
 
 async def test_a_decision_longer_than_the_timeout_is_not_used(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Decider.choose
-
-    def slow(self: Decider, known: Known) -> Choice:
-        time.sleep(0.02)
-        return real(self, known)
-
-    monkeypatch.setattr(Decider, "choose", slow)
+    slowed(monkeypatch, work, 0.02)
     chosen, broker = router(file), MemoryBroker(modules=["crm"])
     async with await broker.connect(router=chosen, router_timeout=0.01) as client:
         result = await client.crm.send("leads.create", {})
     assert (result.priority, list(chosen.status().problem)) == (5, [CRM])
+
+
+async def test_a_model_that_gets_no_processor_time_is_kept(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slowed(monkeypatch, time.sleep, 0.003)
+    chosen, broker = router(file), MemoryBroker(modules=["crm"])
+    async with await broker.connect(router=chosen, router_timeout=0.002) as client:
+        found = [await client.crm.send("leads.create", {}) for _ in range(130)]
+    assert {each.priority for each in found} == {9}
+    assert not chosen.status().problem
+
+
+async def test_a_few_slow_decisions_do_not_end_a_models_use(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(([0.002] * 100 + [0.0] * 25) * 3)
+    slowed(monkeypatch, lambda _: work(next(times)), 0)
+    chosen = router(file)
+    assert {each.priority for each in await sent(chosen, 300)} == {9}
 
 
 async def test_a_failing_model_costs_no_message_and_is_said_once(

@@ -11,7 +11,7 @@ from kryonix.routing.forest import Forest
 from kryonix.routing.known import Known, rules_priority
 from kryonix.routing.learned import Decider, Learned
 from kryonix.routing.policy import Index, Policy
-from tests.support.routing_models import LEVELS_MS, URGENT, known, learned, stump
+from tests.support.routing_models import LEVELS_MS, URGENT, known, learned, spread, stump
 
 LEVELS = tuple(math.log(each) for each in LEVELS_MS)
 
@@ -76,24 +76,24 @@ def test_no_decision_is_outside_the_learned_range_or_the_floor() -> None:
 def test_the_explored_share_follows_the_hash_of_the_message_id() -> None:
     decider = Decider(learned(), 0.05)
     chosen = [decider.choose(known(message_id=f"m{number}", shape=URGENT)) for number in range(20_000)]
-    explored = [each for each in chosen if each.explored]
+    explored = [each for each in chosen if each.who == "explored"]
     assert len(explored) / len(chosen) == pytest.approx(0.05, abs=0.006)
     assert {(each.priority, each.propensity) for each in explored} == {(5, 0.05)}
-    assert {(each.priority, each.propensity) for each in chosen if not each.explored} == {(9, 0.95)}
+    assert {(each.priority, each.propensity) for each in chosen if each.who == "learned"} == {(9, 0.95)}
     again = [Decider(learned(), 0.05).choose(known(message_id=f"m{number}", shape=URGENT)) for number in range(500)]
-    assert [each.explored for each in again] == [each.explored for each in chosen[:500]]
+    assert [each.who for each in again] == [each.who for each in chosen[:500]]
 
 
 def test_a_larger_explored_share_contains_the_smaller_one() -> None:
     few, many = Decider(learned(), 0.05), Decider(learned(), 0.2)
     for number in range(2_000):
         message = known(message_id=f"m{number}")
-        assert many.choose(message).explored or not few.choose(message).explored
+        assert many.choose(message).who == "explored" or few.choose(message).who == "learned"
 
 
 def test_nothing_is_explored_with_a_share_of_nothing() -> None:
     decider = Decider(learned(), 0.0)
-    assert not any(decider.choose(known(message_id=f"m{number}")).explored for number in range(2_000))
+    assert all(decider.choose(known(message_id=f"m{number}")).who == "learned" for number in range(2_000))
 
 
 def test_a_reason_names_the_contributions_and_their_direction() -> None:
@@ -163,12 +163,41 @@ def test_a_remembered_prediction_is_that_of_a_new_decider() -> None:
         assert fresh.left == pytest.approx(made.left.score(made.row(message)))
 
 
+def test_a_message_stands_only_for_those_that_the_guard_counts_alike() -> None:
+    random = Random(5)
+    sent = [
+        known(
+            message_id=str(number),
+            at=1_767_600_000 + random.uniform(0, 3 * 86_400),
+            bytes=int(random.lognormvariate(7, 2)),
+            device=random.choice(("web", "mobile", "unknown")),
+            shape=random.choice((URGENT, "seen, not learned", f"new {number}")),
+            priority=random.choice((None, 3, 9)),
+            expires_ms=random.choice((None, None, 10 ** random.uniform(2, 6))),
+        )
+        for number in range(4_000)
+    ]
+    spreads = {
+        "shape": spread([known(shape=URGENT), known(shape="seen, not learned")], "shape"),
+        "device": spread([known(device="web"), known(device="mobile")], "device"),
+        "bytes": spread(sent, "bytes", edges=(500, 1_000, 2_000)),
+        "priority": spread(sent, "priority", edges=(3, 8)),
+        "expires_ms": spread(sent, "expires_ms", edges=(1_000, 30_000)),
+    }
+    decider = Decider(learned(spreads=spreads, left=Forest((stump("bytes", 700, 1, 2),))), 0.05)
+    likes = [decider.choose(each).like for each in sent]
+    assert len({id(each) for each in likes}) < len(sent)
+    for name, one in spreads.items():
+        expected = [one.bin(getattr(each, name)) for each in sent]
+        assert [one.bin(getattr(each, name)) for each in likes] == expected, name
+
+
 def test_predictions_that_are_remembered_stay_bounded() -> None:
     decider = Decider(learned(), 0.0)
     for number in range(10_000):
         decider.choose(known(shape=f"{number:016x}", message_id=str(number), expires_ms=float(number)))
-    assert len(decider._seen) <= 4_096
-    assert len(decider._texts) <= 3 * 4_096
+    assert len(decider._cases) <= 4_096
+    assert all(len(each.texts) <= 200 for each in decider._cases.values())
 
 
 @pytest.mark.parametrize(("ratio", "compresses"), [(0.5, True), (0.89, True), (0.91, False), (1.0, False)])
