@@ -33,8 +33,8 @@ RATIO = 0.9
 LEARNED_RATIO = 0.95
 """Of the throughput of the rules."""
 
-TURNS = 24
-"""Of the SDK without and with a model, each with a fifth of the messages."""
+TURNS = 60
+"""Of the SDK without and with a model, each with a tenth of the messages."""
 
 CONTENDERS: dict[str, type[Contender]] = {"sdk": Sdk, "aio_pika": BareAioPika, "pika": Pika}
 WORKLOADS = ("pipelined", "one_by_one", "consume")
@@ -80,7 +80,7 @@ async def measure(uri: str, messages: int) -> Report:
                     if number >= 0:
                         results[name, workload].add(count, *measured)
                 await contender.consume(messages // 10)
-    return report(results | await in_turns(uri, messages // 5), messages)
+    return report(results | await in_turns(uri, messages // 10), messages)
 
 
 async def in_turns(uri: str, messages: int) -> dict[tuple[str, str], Measured]:
