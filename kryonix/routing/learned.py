@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,7 +17,6 @@ from kryonix.routing.policy import Policy
 
 _REMEMBERED: Final = 4_096
 _TEXTS: Final = 200
-_UNSTATED: Final = -1_000_000
 _NAMES: Final = ("its kind of payload", "its size", "its device", "the hour", "the weekday", "the priority given")
 _STATED: Final = "the expiry stated"
 _TRIFLE: Final = 0.001
@@ -34,9 +33,7 @@ class Prediction:
     time: float
     saving: float | None
     parts: tuple[float, ...] = field(repr=False)
-    """What each of _NAMES adds to the policy's index, against the average message."""
-    time_parts: tuple[float, ...] = field(repr=False)
-    """The same without the time left, for a message whose sender states it."""
+    """What each of _NAMES adds to the policy's index, against the average message: first by the time left."""
 
     @property
     def compresses(self) -> bool:
@@ -108,20 +105,25 @@ def row_of(known: Known, shapes: Mapping[str, tuple[float, float]], unknown: tup
     return time, left, known.bytes, device, known.hour, known.weekday, priority
 
 
-def _by_name(contributions: list[float]) -> list[float]:
-    """Return the contributions with both numbers of the shape as one."""
-    return [contributions[0] + contributions[1], *contributions[2:]]
+def _by_name(weight: float, contributions: list[float]) -> list[float]:
+    """Return the weighted contributions, with both numbers of the shape as one."""
+    return [weight * (contributions[0] + contributions[1]), *[weight * each for each in contributions[2:]]]
 
 
 class _Case:
-    """Messages that neither a tree nor the guard tells apart: a prediction, and answers to those without an expiry."""
+    """Messages that neither a tree nor the guard tells apart: a prediction, and answers to those without an expiry.
 
-    __slots__ = ("answers", "prediction", "texts")
+    Few objects, and no dictionaries: a model makes thousands, and garbage collection comes as often as there are more.
+    """
+
+    __slots__ = ("explored", "learned", "prediction", "rules", "texts")
 
     def __init__(self, prediction: Prediction) -> None:
         self.prediction = prediction
-        self.answers: dict[Decided, Choice] = {}
-        self.texts: dict[int, str] = {}
+        self.rules: Choice | None = None
+        self.learned: Choice | None = None
+        self.explored: Choice | None = None
+        self.texts: dict[int, str] | None = None
         """Explanations by what a stated expiry adds."""
 
 
@@ -169,17 +171,15 @@ class Decider:
         return case
 
     def _predict(self, known: Known) -> Prediction:
-        learned = self.learned
-        row, index = learned.row(known), learned.policy.index
-        time, time_parts = self._time.explain(row)
-        left, left_parts = self._left.explain(row)
-        by_time = tuple([index.time * each for each in _by_name(time_parts)])
+        learned, index = self.learned, self.learned.policy.index
+        row = learned.row(known)
+        time, by_time = self._time.explain(row)
+        left, by_left = self._left.explain(row)
         return Prediction(
             left=left,
             time=time,
             saving=None if learned.saving is None else learned.saving.score(row),
-            parts=tuple([index.left * one + other for one, other in zip(_by_name(left_parts), by_time, strict=True)]),
-            time_parts=by_time,
+            parts=(*_by_name(index.left, by_left), *_by_name(index.time, by_time)),
         )
 
     def choose(self, known: Known) -> Choice:
@@ -189,8 +189,10 @@ class Decider:
         who: Decided = "rules" if shared >= self._share else "explored" if explored < self._explore else "learned"
         if known.expires_ms is not None:
             return self._choice(known, case, who)
-        if (choice := case.answers.get(who)) is None:
-            choice = case.answers[who] = self._choice(known, case, who)
+        choice: Choice | None = getattr(case, who)
+        if choice is None:
+            choice = self._choice(known, case, who)
+            setattr(case, who, choice)
         return choice
 
     def _choice(self, known: Known, case: _Case, who: Decided) -> Choice:
@@ -212,13 +214,19 @@ class Decider:
 
 def _why(case: _Case, stated: float | None) -> str:
     """Return the three largest contributions in words. Those of similar expiries get the same words."""
-    key = _UNSTATED if stated is None else round(stated * 4)
+    parts = case.prediction.parts
+    by_left, by_time = parts[: len(_NAMES)], parts[len(_NAMES) :]
+    if stated is None:
+        return _words(zip(map(sum, zip(by_left, by_time, strict=True)), _NAMES, strict=True))
+    if case.texts is None or len(case.texts) >= _TEXTS:
+        case.texts = {}
+    key = round(stated * 4)
     if (text := case.texts.get(key)) is None:
-        if len(case.texts) >= _TEXTS:
-            case.texts.clear()
-        prediction = case.prediction
-        parts = prediction.parts if stated is None else (*prediction.time_parts, stated)
-        named = sorted(zip(parts, (*_NAMES, _STATED), strict=False), key=lambda each: -abs(each[0]))
-        words = [f"{'earlier' if part < 0 else 'later'} for {name}" for part, name in named[:3] if abs(part) > _TRIFLE]
-        text = case.texts[key] = ", ".join(words) or "like the average message"
+        text = case.texts[key] = _words(zip((*by_time, stated), (*_NAMES, _STATED), strict=True))
     return text
+
+
+def _words(contributions: Iterable[tuple[float, str]]) -> str:
+    named = sorted(contributions, key=lambda each: -abs(each[0]))
+    words = [f"{'earlier' if part < 0 else 'later'} for {name}" for part, name in named[:3] if abs(part) > _TRIFLE]
+    return ", ".join(words) or "like the average message"

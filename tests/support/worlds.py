@@ -46,6 +46,8 @@ class Sent:
     handled_ms: float
     patience_ms: float
     """It misses its deadline if it waits longer, whether the sender states the deadline or not."""
+    usual: tuple[float, float]
+    """Natural logarithms of both in ms for messages of this kind, size, device and time: the best guess of them."""
 
     @property
     def stated(self) -> bool:
@@ -229,7 +231,9 @@ def _build(
         at = begin + arrival * stretch
         swing = recipe.hours * math.cos((at % _DAY_S / 3600 - kind.phase) / 24 * math.tau)
         patience = usual * math.exp(draft.patience + swing + shift)
-        sent.append(_sent(recipe, draft, f"{part}-{number}", at, draft.handling * scale, patience, usual))
+        guess = draft.usual[0] + math.log(scale), draft.usual[1] + math.log(usual) + swing + shift
+        known = _known(recipe, draft, f"{part}-{number}", at, patience, usual)
+        sent.append(Sent(known, draft.handling * scale, round(patience, 3), guess))
     return World(recipe.name, sent, recipe.servers, load, recipe, seed)
 
 
@@ -240,6 +244,7 @@ class _Draft:
     device: str
     handling: float
     patience: float
+    usual: tuple[float, float]
     draws: tuple[float, float, float, int]
 
 
@@ -251,28 +256,26 @@ def _draft(recipe: Recipe, kind: _Kind, random: Random) -> _Draft:
     else:
         noise = min(random.paretovariate(recipe.pareto), 500.0)
     doublings = size / math.log(2)
+    handling = kind.handling + recipe.size[0] * doublings
+    patience = kind.patience + recipe.size[1] * doublings + recipe.mobile * mobile
     return _Draft(
         shape=kind.shape,
         bytes=max(round(kind.bytes * math.exp(size)), 2),
         device="mobile" if mobile else random.choice(("web", "unknown")),
-        handling=noise * math.exp(kind.handling + recipe.size[0] * doublings),
-        patience=kind.patience
-        + recipe.size[1] * doublings
-        + recipe.mobile * mobile
-        + random.gauss(0, recipe.patience_noise),
+        handling=noise * math.exp(handling),
+        patience=patience + random.gauss(0, recipe.patience_noise),
+        usual=(handling, patience),
         draws=(random.random(), random.random(), random.random(), random.randint(0, 10)),
     )
 
 
-def _sent(
-    recipe: Recipe, draft: _Draft, message_id: str, at: float, handled_ms: float, patience_ms: float, usual: float
-) -> Sent:
+def _known(recipe: Recipe, draft: _Draft, message_id: str, at: float, patience_ms: float, usual: float) -> Known:
     states, gives, means, priority = draft.draws
     if means < recipe.meaning:
         low, high = (math.log(each * usual) for each in recipe.patience)
         share = (math.log(patience_ms) - low) / max(high - low, 1.0)
         priority = min(max(round(9 - 8 * share), 1), 9)
-    known = Known(
+    return Known(
         module="crm",
         action="leads.create",
         at=at,
@@ -283,7 +286,6 @@ def _sent(
         priority=priority if gives < recipe.given else None,
         expires_ms=round(patience_ms, 3) if states < recipe.stated else None,
     )
-    return Sent(known, handled_ms, round(patience_ms, 3))
 
 
 def _arrivals(recipe: Recipe, kinds: Sequence[_Kind], messages: int, random: Random) -> tuple[list[float], list[_Kind]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -59,19 +60,65 @@ def test_a_forest_without_nodes_explains_nothing(trees: tuple[Tree, ...]) -> Non
     assert Explainer(Forest(trees), 2).explain((0.0, 9.0)) == (2.5 * len(trees), [0.0, 0.0])
 
 
-def test_a_very_deep_tree_is_scored_and_explained() -> None:
-    nodes = range(20_000)
-    deep = Tree(
-        features=tuple(0 for _ in nodes),
-        thresholds=tuple(-float(node) for node in nodes),
-        lefts=(*range(1, len(nodes)), -1),
-        rights=tuple(~(node + 1) for node in nodes),
-        means=tuple(0.0 for _ in nodes),
-        leaves=tuple(float(leaf) for leaf in range(len(nodes) + 1)),
+def chain(nodes: int) -> Tree:
+    """Return a tree that asks one feature again and again, as deep as it has nodes."""
+    return Tree(
+        features=(0,) * nodes,
+        thresholds=tuple(-float(node) for node in range(nodes)),
+        lefts=(*range(1, nodes), -1),
+        rights=tuple(~(node + 1) for node in range(nodes)),
+        means=(0.0,) * nodes,
+        leaves=tuple(float(leaf) for leaf in range(nodes + 1)),
     )
-    forest = Forest((deep,))
-    forest.check(1)
-    assert Explainer(forest, 1).explain((-15_000.0,)) == (forest.score((-15_000.0,)), [15_002.0])
+
+
+@pytest.mark.parametrize("nodes", [1, 7, 8, 15, 16, 31, 32, 63])
+def test_trees_of_any_depth_are_explained_as_they_are_scored(nodes: int) -> None:
+    forest = Forest((chain(nodes), TREE, chain(1)))
+    forest.check(2)
+    for value in range(-nodes - 1, 2):
+        row = (value - 0.5, 0.0)
+        assert Explainer(forest, 2).explain(row)[0] == forest.score(row)
+
+
+def test_a_tree_of_too_many_leaves_is_refused() -> None:
+    with pytest.raises(ValueError, match="64 at most"):
+        Forest((chain(64),)).check(1)
+
+
+def test_forests_of_any_form_are_explained_as_they_are_scored() -> None:
+    random = Random(3)
+
+    def grown(leaves: int) -> Tree:
+        features, lefts, rights = list[int](), list[int](), list[int]()
+        thresholds: list[float] = []
+        numbers = iter(range(leaves))
+
+        def grow(leaves: int) -> int:
+            if leaves == 1:
+                return ~next(numbers)
+            node, left = len(features), random.randint(1, leaves - 1)
+            features.append(random.randrange(3))
+            thresholds.append(float(random.randrange(6)))
+            lefts.append(0)
+            rights.append(0)
+            lefts[node], rights[node] = grow(left), grow(leaves - left)
+            return node
+
+        grow(leaves)
+        means = tuple(random.random() for _ in features)
+        scores = tuple(random.random() for _ in range(leaves))
+        return Tree(tuple(features), tuple(thresholds), tuple(lefts), tuple(rights), means, scores)
+
+    for _ in range(50):
+        forest = Forest(tuple(grown(random.randint(1, 12)) for _ in range(random.randint(1, 9))))
+        forest.check(3)
+        explainer = Explainer(forest, 3)
+        for _ in range(20):
+            row = [random.choice((-1, 0, 0.5, 1, 2, 3, 4, 5, 9)) for _ in range(3)]
+            score, parts = explainer.explain(row)
+            assert score == forest.score(row)
+            assert forest.mean + sum(parts) == pytest.approx(score)
 
 
 def test_the_thresholds_are_those_of_one_feature() -> None:
