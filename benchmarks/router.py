@@ -66,6 +66,7 @@ _CHANCE: Final = 1.64
 _OF_FEATURE: Final = (
     "kryonix.routing",
     "kryonix.messaging.learned",
+    "kryonix.messaging.models",
     "kryonix.messaging.supervised",
     "kryonix.messaging.outcomes",
 )

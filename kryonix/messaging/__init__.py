@@ -8,6 +8,8 @@
 It never creates or changes queues and exchanges: that is the platform's job.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from kryonix import __version__
 from kryonix.messaging.audit import AuditRecord, AuditSink, JsonLinesAudit, PostgresAudit
 from kryonix.messaging.client import MessagingClient
@@ -29,7 +31,6 @@ from kryonix.messaging.errors import (
 )
 from kryonix.messaging.facade import ClientOptions, ConsumeOptions, Facade
 from kryonix.messaging.idempotency import Claim, IdempotencyStore, MemoryIdempotency, PostgresIdempotency
-from kryonix.messaging.learned import LearnedRouter, RouterStatus
 from kryonix.messaging.memory import MemoryBroker
 from kryonix.messaging.message import Device, Message, Outgoing, Route, SendOptions, SendResult
 from kryonix.messaging.modules import ActionName, ModuleName
@@ -37,6 +38,9 @@ from kryonix.messaging.outcomes import JsonLinesOutcomes, Outcomes, OutcomeSink,
 from kryonix.messaging.routing import Decision, Router, Rules
 from kryonix.messaging.sender import Batch
 from kryonix.messaging.stats import QueueStats
+
+if TYPE_CHECKING:
+    from kryonix.messaging.learned import LearnedRouter, RouterStatus
 
 __all__ = [
     "AccessRefused",
@@ -89,3 +93,11 @@ __all__ = [
     "UnknownRoute",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("LearnedRouter", "RouterStatus"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from kryonix.messaging import learned  # not earlier: most applications have no model
+
+    return getattr(learned, name)

@@ -31,7 +31,6 @@ from kryonix.messaging.encoding import MAX_BYTES, Compression
 from kryonix.messaging.errors import ConfigurationError, NotConnected
 from kryonix.messaging.facade import ClientOptions, Facade
 from kryonix.messaging.idempotency import IdempotencyStore
-from kryonix.messaging.learned import LearnedRouter
 from kryonix.messaging.message import Outgoing, SendOptions, SendResult
 from kryonix.messaging.modules import ActionName, Facades, ModuleName
 from kryonix.messaging.outcomes.recorder import Outcomes, Recorder, shapes_of
@@ -46,6 +45,7 @@ from kryonix.topology.catalog import Catalog, default_catalog
 from kryonix.topology.naming import Names
 
 if TYPE_CHECKING:
+    from kryonix.messaging.learned import LearnedRouter
     from kryonix.messaging.outcomes.note import Consumed
 
 _MAX_PREFETCH: Final = 65_535
@@ -109,9 +109,10 @@ class MessagingClient(Facades):
         self._auditor = None if audit is None else Writer[AuditRecord](audit, "audit records")
         self._idempotency = idempotency
         self._reach = Reach(transport)
-        self._learned = router if isinstance(router, LearnedRouter) else None
+        shapes = shapes_of(outcomes, tenant_id)
+        self._learned = _learned(router)
         if self._learned is not None:
-            self._learned.serve(tenant_id)
+            self._learned.serve(tenant_id, shapes)
         self._recorder = None if outcomes is None else Recorder(outcomes)
         self._router_timeout = checked_seconds("router_timeout", router_timeout)
         chosen = None if self._learned is not None else router
@@ -125,7 +126,7 @@ class MessagingClient(Facades):
             self._auditor,
             max_bytes,
             self._reach,
-            shapes_of(outcomes, tenant_id),
+            shapes,
             self._learned,
             self._recorder,
         )
@@ -452,3 +453,11 @@ class MessagingClient(Facades):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _learned(router: Router | None) -> LearnedRouter | None:
+    if router is None:
+        return None
+    from kryonix.messaging.learned import LearnedRouter  # not earlier: most applications have none
+
+    return router if isinstance(router, LearnedRouter) else None

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kryonix.messaging.outcomes.table import Result
     from kryonix.routing.learned import Choice
     from kryonix.routing.model import Model
+    from kryonix.routing.shapes import Shapes
 
 log = logging.getLogger("kryonix.messaging")
 
@@ -101,6 +102,7 @@ class LearnedRouter:
         self._refresh = checked_seconds("refresh", refresh)
         self._feedback, self._on_fallback = feedback, on_fallback
         self._timeout = 1.0
+        self._shapes = shapes_of(None, "")
         self._tenant = ""
         """Whose messages it decides; empty until its first client."""
         self._actions: dict[Route, Supervised] = {}
@@ -128,7 +130,7 @@ class LearnedRouter:
             message.message_id or "",
             len(body),
             message.device,
-            shapes_of(None, self._tenant).of(message.data),
+            self._shapes.of(message.data),
             message.priority,
             expires_ms(message),
         )
@@ -203,14 +205,14 @@ class LearnedRouter:
             drifts={each.name: dict(each.guard.drifts) for each in actions},
         )
 
-    def serve(self, tenant: str) -> None:
+    def serve(self, tenant: str, shapes: Shapes) -> None:
         """Decide the messages of this tenant only: its outcomes are in the model. Raises ConfigurationError."""
         if self._tenant not in ("", tenant):
             problem = (
                 f"router: it decides the messages of the tenant {self._tenant}, and can't decide those of {tenant}"
             )
             raise ConfigurationError(problem, remedy="Make a LearnedRouter for each tenant")
-        self._tenant = tenant
+        self._tenant, self._shapes = tenant, shapes
 
     async def start(self, timeout: float, router_timeout: float, feedback: Feedback | None) -> None:
         """Load the model, for one more client. Wait for it `timeout` seconds at most, and not long."""

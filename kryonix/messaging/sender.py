@@ -24,7 +24,6 @@ from kryonix.messaging.checks import (
 )
 from kryonix.messaging.encoding import MIN_COMPRESSED, Compression, compress, encode
 from kryonix.messaging.errors import ConfigurationError, MessagingError, NotRoutable
-from kryonix.messaging.learned import LearnedRouter
 from kryonix.messaging.message import Envelope, Outgoing, SendResult
 from kryonix.messaging.outcomes.recorder import Recorder
 from kryonix.messaging.reach import Reach
@@ -38,6 +37,7 @@ from kryonix.topology.catalog import Catalog
 from kryonix.topology.naming import Names
 
 if TYPE_CHECKING:
+    from kryonix.messaging.learned import LearnedRouter
     from kryonix.messaging.outcomes.note import Published
     from kryonix.routing.learned import Choice
 

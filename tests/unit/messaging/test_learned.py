@@ -12,13 +12,23 @@ from typing import Any
 
 import pytest
 
-from kryonix.messaging import ConfigurationError, LearnedRouter, MemoryBroker, Message, MessagingClient
+from kryonix.messaging import (
+    ConfigurationError,
+    JsonLinesOutcomes,
+    LearnedRouter,
+    MemoryBroker,
+    Message,
+    MessagingClient,
+    Outcomes,
+    Outgoing,
+)
 from kryonix.messaging.message import Envelope
 from kryonix.messaging.models import source_of
 from kryonix.messaging.outcomes import Consumed
 from kryonix.routing.known import Known, draws
 from kryonix.routing.learned import Choice, Decider
 from kryonix.routing.model import MAX_BYTES
+from kryonix.routing.shapes import Shapes
 from tests.support.learned import HANDLED_MS, model_file, model_of, only_device
 from tests.support.recording_handler import Seen
 
@@ -332,6 +342,22 @@ async def test_a_pipe_is_no_model_and_does_not_keep_the_program(tmp_path: Path) 
     chosen = router(pipe)
     await sent(chosen)
     assert "a pipe is not a file" in (chosen.status().unusable or "")
+
+
+async def test_a_router_asked_by_another_sees_the_same_shapes_as_its_client(file: Path, tmp_path: Path) -> None:
+    data = {"n": 1}
+    chosen = router(file)
+    outcomes = Outcomes(JsonLinesOutcomes(tmp_path / "notes.jsonl"), share=1.0, key="secret")
+    seen: list[str] = []
+
+    def choose(known: Known) -> None:
+        seen.append(known.shape)
+
+    chosen.choose = choose  # type: ignore[method-assign]  # what it is asked
+    async with await MemoryBroker(modules=["crm"]).connect(router=chosen, outcomes=outcomes) as client:
+        await client.crm.send("leads.create", data)
+        await chosen.decide(Outgoing("crm", "leads.create", data))
+    assert seen == [Shapes("secret").of(data)] * 2
 
 
 async def test_a_router_decides_for_one_tenant_only(file: Path) -> None:
