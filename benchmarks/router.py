@@ -33,7 +33,7 @@ from typing import Final
 
 from benchmarks.report import Bound, Report
 from kryonix.errors import InvalidChoice
-from kryonix.routing.known import draws, rules_priority
+from kryonix.routing.known import EXPLORES, draw, rules_priority
 from kryonix.routing.learned import Decider
 from kryonix.routing.model import Model, read_model, write_model
 from kryonix.training.training import EXPLORE, LONGEST, train
@@ -219,7 +219,7 @@ def promised(world: World, priorities: Sequence[int], rules: Sequence[int]) -> l
     found = []
     for each, ours, theirs in zip(world.messages, priorities, rules, strict=True):
         kept = theirs >= 8 or each.stated
-        explored = draws(each.known.message_id)[0] < EXPLORE
+        explored = draw(each.known.message_id, EXPLORES) < EXPLORE
         found.append(theirs if explored else max(ours, theirs) if kept else ours)
     return found
 

@@ -93,8 +93,10 @@ class Supervised:
 
     def _look(self) -> None:
         taken, self._taken = self._taken, []
+        self.guard.decided([choice.like for choice in taken])
         for choice in taken:
-            self.guard.decided(choice.like, log_error(choice.like.expires_ms, choice.prediction.left))
+            if (error := log_error(choice.like.expires_ms, choice.prediction.left)) is not None:
+                self.guard.stated(error)
         self._check()
 
     def _check(self) -> None:

@@ -19,7 +19,7 @@ WINDOW: Final = 1_000
 """Messages over which drift is measured."""
 DRIFT: Final = 0.25
 """Of the population stability index, above what is ordinary for windows of this length."""
-_STEP: Final = 250
+STEP: Final = 250
 """Messages between two looks at the drift."""
 _ERRORS: Final = 200
 """Over so many their mean is taken. A longer memory would hide for too long that what few state has changed."""
@@ -95,21 +95,23 @@ class Guard:
     def __init__(self, usual: Usual, errors: Errors) -> None:
         self._usual = usual
         self._step: list[Known] = []
-        self._counts: dict[str, deque[Counter[int]]] = {name: deque(maxlen=WINDOW // _STEP) for name in usual.spreads}
+        self._counts: dict[str, deque[Counter[int]]] = {name: deque(maxlen=WINDOW // STEP) for name in usual.spreads}
         self._wrong = {"handling times": _Rolling(errors.time), "times left": _Rolling(errors.left)}
         self._trial = Trial()
         self.drifts: dict[str, float] = {}
         """The index of each feature at the last look."""
         self.problem: str | None = None
 
-    def decided(self, known: Known, left_error: float | None) -> None:
-        """Count a decision. `left_error` is the error of the time left, if the sender stated it (logarithm)."""
-        self._step.append(known)
-        if left_error is not None:
-            self._count_error("times left", left_error)
-        if len(self._step) == _STEP:
-            step, self._step = self._step, []
+    def decided(self, known: Sequence[Known]) -> None:
+        """Count decided messages, STEP at most: the same object for those that no feature tells apart."""
+        self._step += known
+        if len(self._step) >= STEP:
+            step, self._step = self._step[:STEP], self._step[STEP:]
             self._look(step)
+
+    def stated(self, left_error: float) -> None:
+        """Count the error of a time left that the sender stated (logarithm)."""
+        self._count_error("times left", left_error)
 
     def _look(self, step: Sequence[Known]) -> None:
         # Many are the same object.
@@ -120,7 +122,7 @@ class Guard:
             counts.append(Counter())
             for key, known in different.items():
                 counts[-1][spread.bin(getattr(known, name))] += times[key]
-            if len(counts) < WINDOW // _STEP:
+            if len(counts) < WINDOW // STEP:
                 continue
             drift = self.drifts[name] = spread.index(sum(counts, Counter[int]()))
             if drift - spread.ordinary > DRIFT:

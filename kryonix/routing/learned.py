@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from kryonix.routing.forest import Explainer, Forest
 from kryonix.routing.guard import Usual
-from kryonix.routing.known import DEVICES, FEATURES, Known, draws, rules_priority
+from kryonix.routing.known import DEVICES, EXPLORES, FEATURES, FOLLOWS, Known, draw, rules_priority
 from kryonix.routing.modes import Decided
 from kryonix.routing.numbers import Error, Number
 from kryonix.routing.policy import Policy
@@ -185,8 +185,9 @@ class Decider:
     def choose(self, known: Known) -> Choice:
         """Return the priority. It is never lower than the rules' if that is 8 or more, or if an expiry is stated."""
         case = self._case(known)
-        explored, shared, _ = draws(known.message_id)
-        who: Decided = "rules" if shared >= self._share else "explored" if explored < self._explore else "learned"
+        who: Decided = "explored" if draw(known.message_id, EXPLORES) < self._explore else "learned"
+        if self._share < 1 and draw(known.message_id, FOLLOWS) >= self._share:
+            who = "rules"
         if known.expires_ms is not None:
             return self._choice(known, case, who)
         choice: Choice | None = getattr(case, who)

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from kryonix.routing.known import Known, draws, rules_priority
+from kryonix.routing.known import EXPLORES, Known, draw, rules_priority
 from kryonix.routing.outcomes import Outcome
 from kryonix.training.predictors import Chosen, Labels, Predictors, matrix, score
 from kryonix.training.replay import Numbers, Priorities, Traffic, count_servers
@@ -72,7 +72,7 @@ class Lesson:
 
     def explored(self, share: float) -> Chosen:
         """Return which messages a model leaves to the rules."""
-        return np.array([draws(each.message_id)[0] < share for each in self.known])
+        return np.array([draw(each.message_id, EXPLORES) < share for each in self.known])
 
 
 def lesson_of(outcomes: Sequence[Outcome]) -> Lesson:

@@ -46,8 +46,9 @@ class Guarded:
                 stopped.append(number)
                 return rules_priority(known.priority, known.expires_ms)
             choice = choices[number] = self._decider.choose(known)
-            error = None if known.expires_ms is None else math.log(max(known.expires_ms, 1)) - choice.prediction.left
-            self._guard.decided(known, error)
+            self._guard.decided([known])
+            if known.expires_ms is not None:
+                self._guard.stated(math.log(max(known.expires_ms, 1)) - choice.prediction.left)
             return choice.priority
 
         def became(number: int, one: Played) -> None:

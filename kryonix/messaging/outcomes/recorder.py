@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 from kryonix.messaging.checks import check_type
 from kryonix.messaging.errors import ConfigurationError
 from kryonix.messaging.writer import Writer
-from kryonix.routing.known import draws
+from kryonix.routing.known import NOTES, draw
 from kryonix.routing.shapes import Shapes
 
 if TYPE_CHECKING:
@@ -64,4 +64,4 @@ class Recorder:
 
     def takes(self, message_id: str) -> bool:
         """Return True for a message to note."""
-        return draws(message_id)[2] < self._share
+        return draw(message_id, NOTES) < self._share

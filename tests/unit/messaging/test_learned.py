@@ -25,7 +25,7 @@ from kryonix.messaging import (
 from kryonix.messaging.message import Envelope
 from kryonix.messaging.models import source_of
 from kryonix.messaging.outcomes import Consumed
-from kryonix.routing.known import Known, draws
+from kryonix.routing.known import EXPLORES, FOLLOWS, Known, draw
 from kryonix.routing.learned import Choice, Decider
 from kryonix.routing.model import MAX_BYTES
 from kryonix.routing.shapes import Shapes
@@ -94,7 +94,7 @@ async def test_in_shadow_messages_are_equal_to_those_of_the_rules(
 async def test_a_canary_decides_its_share_by_the_hash_of_the_id(file: Path) -> None:
     found = await sent(router(file, "canary", canary=30.0), 200)
     decided = [each.message_id for each in found if each.priority == 9]
-    assert decided == [each.message_id for each in found if draws(each.message_id)[1] < 0.3]
+    assert decided == [each.message_id for each in found if draw(each.message_id, FOLLOWS) < 0.3]
     assert 30 < len(decided) < 90
 
 
@@ -102,8 +102,8 @@ async def test_an_explored_message_stays_where_the_rules_put_it(file: Path) -> N
     file.write_bytes(model_file(model_of(9, explore=0.5)))
     chosen = router(file)
     found = await sent(chosen, 100)
-    assert {each.priority for each in found if draws(each.message_id)[0] < 0.5} == {5}
-    assert {each.priority for each in found if draws(each.message_id)[0] >= 0.5} == {9}
+    assert {each.priority for each in found if draw(each.message_id, EXPLORES) < 0.5} == {5}
+    assert {each.priority for each in found if draw(each.message_id, EXPLORES) >= 0.5} == {9}
     assert set(chosen.status().decisions[CRM]) == {"explored", "learned"}
 
 
@@ -303,7 +303,7 @@ async def test_more_misses_than_the_rules_share_end_the_models_use(file: Path) -
         for number in range(1_000):
             name = f"m-{number}"
             await client.crm.send("leads.create", {}, message_id=name, expires=60)
-            late = draws(name)[1] < 0.5
+            late = draw(name, FOLLOWS) < 0.5
             chosen.became(handled(name, HANDLED_MS, 90_000.0 if late else 1.0))
     assert "misses more deadlines" in chosen.status().problem[CRM]
 
@@ -344,7 +344,7 @@ async def test_a_pipe_is_no_model_and_does_not_keep_the_program(tmp_path: Path) 
     assert "a pipe is not a file" in (chosen.status().unusable or "")
 
 
-async def test_a_router_asked_by_another_sees_the_same_shapes_as_its_client(file: Path, tmp_path: Path) -> None:
+async def test_a_router_sees_the_same_shapes_as_its_client(file: Path, tmp_path: Path) -> None:
     data = {"n": 1}
     chosen = router(file)
     outcomes = Outcomes(JsonLinesOutcomes(tmp_path / "notes.jsonl"), share=1.0, key="secret")

@@ -25,7 +25,7 @@ from kryonix.messaging import (
 )
 from kryonix.messaging.outcomes import Consumed, Note, Published, join, read_notes
 from kryonix.messaging.outcomes.lines import line_of
-from kryonix.routing.known import draws
+from kryonix.routing.known import NOTES, draw
 from tests.support.learned import model_file, model_of
 from tests.support.notes import AT, consumed, published
 from tests.support.recording_handler import Seen
@@ -81,7 +81,7 @@ async def test_both_sides_note_the_same_share_of_the_messages() -> None:
         for number in range(100):
             await client.crm.send("leads.create", number, message_id=f"m-{number}")
         await seen.wait(100)
-    expected = {f"m-{number}" for number in range(100) if draws(f"m-{number}")[2] < 0.3}
+    expected = {f"m-{number}" for number in range(100) if draw(f"m-{number}", NOTES) < 0.3}
     for kind in (Published, Consumed):
         assert {note.message_id for note in sink.notes if isinstance(note, kind)} == expected
 

@@ -56,7 +56,7 @@ def watched() -> Guard:
 def decided_until(guard: Guard, sent: Sequence[Known]) -> int:
     """Return after how many messages the guard had a problem. Fail if it never had one."""
     for number, message in enumerate(sent, 1):
-        guard.decided(message, None)
+        guard.decided([message])
         if guard.problem is not None:
             return number
     raise AssertionError("no problem was found")
@@ -65,10 +65,21 @@ def decided_until(guard: Guard, sent: Sequence[Known]) -> int:
 def test_the_same_distribution_is_never_a_drift() -> None:
     guard = watched()
     for message in messages(50 * WINDOW, 2):
-        guard.decided(message, None)
+        guard.decided([message])
     assert guard.problem is None
     assert set(guard.drifts) == {"shape", "device", "bytes", "expires_ms", "priority"}
     assert max(guard.drifts.values()) < DRIFT
+
+
+def test_the_same_object_counts_as_often_as_it_was_sent() -> None:
+    one, other = watched(), watched()
+    few = messages(10, 2)
+    for start in range(0, 3 * WINDOW, 25):
+        sent = [few[(start + number) % 7] for number in range(25)]
+        one.decided(sent)
+        other.decided([replace(each) for each in sent])
+    assert one.drifts == other.drifts
+    assert one.problem == other.problem is not None
 
 
 def _renamed(sent: Known) -> Known:
@@ -89,7 +100,7 @@ DRIFTS: dict[str, tuple[Any, str]] = {
 def test_a_drift_of_one_feature_is_found_within_five_thousand(change: Any, feature: str) -> None:
     guard = watched()
     for message in messages(3_100, 3):
-        guard.decided(message, None)
+        guard.decided([message])
     assert guard.problem is None
     assert decided_until(guard, [change(message) for message in messages(5_000, 4)]) <= 5_000
     assert guard.problem is not None
@@ -103,7 +114,7 @@ def test_a_problem_stays_the_first_one() -> None:
     for _ in range(1_000):
         guard.became(50.0, True, by_rules=False)
     for message in messages(5_000, 5):
-        guard.decided(message, None)
+        guard.decided([message])
     assert guard.problem == first
 
 
@@ -126,8 +137,8 @@ def test_doubled_errors_of_handling_times_end_the_use() -> None:
 
 def test_doubled_errors_of_stated_times_left_end_the_use() -> None:
     guard = watched()
-    for message, error in zip(messages(600, 6), _errors(Random(3), 2.0, 600), strict=True):
-        guard.decided(message, error)
+    for error in _errors(Random(3), 2.0, 600):
+        guard.stated(error)
     assert guard.problem is not None
     assert guard.problem.startswith("the error of predicted times left has doubled: ")
 
@@ -151,8 +162,8 @@ def test_a_long_time_without_errors_does_not_hide_that_they_double() -> None:
 
 def test_errors_of_a_nearly_perfect_prediction_may_double() -> None:
     guard = Guard(Usual({}), Errors(time=0.001, left=0.0))
-    for message, error in zip(messages(2_000, 7), _errors(Random(5), 0.02, 2_000), strict=True):
-        guard.decided(message, error)
+    for error in _errors(Random(5), 0.02, 2_000):
+        guard.stated(error)
         guard.became(error, None, by_rules=False)
     assert guard.problem is None, "2 % off is as good as right"
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from datetime import UTC, datetime
+from random import Random
 
 import pytest
 
-from kryonix.routing.known import draws, rules_priority
+from kryonix.routing.known import EXPLORES, FOLLOWS, NOTES, draw, rules_priority
 from tests.support.routing_models import known
 
 
@@ -34,10 +37,22 @@ def test_the_rules_raise_what_expires_soon(given: int | None, expires_ms: float 
     assert rules_priority(given, expires_ms) == priority
 
 
-def test_the_draws_of_a_message_are_even_and_independent() -> None:
-    found = [draws(f"message {number}") for number in range(20_000)]
+IDS: dict[str, Callable[[int], str]] = {
+    "counted": lambda number: f"message {number}",
+    "padded": lambda number: f"order-{number:010}",
+    "in front": lambda number: f"{number}-lead-created",
+    "hexadecimal": lambda number: f"{number:032x}",
+    "random": lambda number: f"{Random(number).getrandbits(128):032x}",
+}
+
+
+@pytest.mark.parametrize("name", IDS.values(), ids=IDS)
+def test_the_draws_of_messages_are_even_and_independent(name: Callable[[int], str]) -> None:
+    found = [[draw(name(number), what) for what in (EXPLORES, FOLLOWS, NOTES)] for number in range(20_000)]
     for one in range(3):
-        assert sum(each[one] for each in found) / len(found) == pytest.approx(0.5, abs=0.01)
+        for share in (0.01, 0.1, 0.5):
+            few = sum(each[one] < share for each in found) / len(found)
+            assert few == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / len(found)))
         other = (one + 1) % 3
         both = sum(each[one] < 0.3 and each[other] < 0.3 for each in found) / len(found)
         assert both == pytest.approx(0.09, abs=0.01)
@@ -45,4 +60,4 @@ def test_the_draws_of_a_message_are_even_and_independent() -> None:
 
 
 def test_the_draws_of_any_text_are_always_the_same() -> None:
-    assert draws("caf\udce9") == draws("caf\udce9") != draws("caf")
+    assert draw("caf\udce9", NOTES) == draw("caf\udce9", NOTES) != draw("caf", NOTES)
