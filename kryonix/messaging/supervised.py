@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 REMEMBERED: Final = 10_000
 """Decisions of one action that wait for their outcome."""
-_TOGETHER: Final = 25
+_TOGETHER: Final = 50
 """Decisions that the guard is told of at once, the first of which is timed: one by one it costs several times more."""
 _SLOW_S: Final = 0.001
 """Of the processor's time: a busy machine is no fault of the model."""
@@ -58,7 +58,7 @@ class Supervised:
         """True where this client's own consumers tell the outcomes."""
         self.guard, self.decider = guard, decider
         self._counts, self._ended = counts, ended
-        self._taken: list[Choice] = []
+        self._taken: list[Known] = []
         self._slow = 0
         self._pending: OrderedDict[str, _Pending] = OrderedDict()
         self._deadlines: list[tuple[float, str]] = []
@@ -72,7 +72,9 @@ class Supervised:
                 began = time.thread_time()
                 choice = self.decider.choose(known)
                 self._time(time.thread_time() - began, timeout)
-            self._taken.append(choice)
+            self._taken.append(choice.like)
+            if known.expires_ms is not None:
+                self.guard.stated(log_error(known.expires_ms, choice.prediction.left))
             if self.remembers:
                 self._remember(known, choice)
             if len(self._taken) == _TOGETHER:
@@ -93,10 +95,7 @@ class Supervised:
 
     def _look(self) -> None:
         taken, self._taken = self._taken, []
-        self.guard.decided([choice.like for choice in taken])
-        for choice in taken:
-            if (error := log_error(choice.like.expires_ms, choice.prediction.left)) is not None:
-                self.guard.stated(error)
+        self.guard.decided(taken)
         self._check()
 
     def _check(self) -> None:

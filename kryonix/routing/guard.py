@@ -109,9 +109,10 @@ class Guard:
             step, self._step = self._step[:STEP], self._step[STEP:]
             self._look(step)
 
-    def stated(self, left_error: float) -> None:
-        """Count the error of a time left that the sender stated (logarithm)."""
-        self._count_error("times left", left_error)
+    def stated(self, left_error: float | None) -> None:
+        """Count the error of a time left (logarithm), if the sender stated it."""
+        if left_error is not None:
+            self._count_error("times left", left_error)
 
     def _look(self, step: Sequence[Known]) -> None:
         # Many are the same object.

@@ -43,8 +43,7 @@ def watch(guard: Guard, decider: Decider, outcome: Outcome) -> tuple[float | Non
     time = log_error(outcome.handled_ms, prediction.time)
     left = log_error(outcome.expires_ms, prediction.left)
     guard.decided([outcome.known])
-    if left is not None:
-        guard.stated(left)
+    guard.stated(left)
     used = outcome.decision in ("learned", "explored")
     guard.became(time, outcome.missed if used else None, by_rules=outcome.decision == "explored")
     return time, left
