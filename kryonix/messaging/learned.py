@@ -114,7 +114,6 @@ class LearnedRouter:
         self._counted: OrderedDict[str, None] = OrderedDict()
         self._decisions: defaultdict[Route, Counter[Decided]] = defaultdict(Counter)
         metrics.decisions.append(self._decisions)
-        self._placed: dict[Choice, Decision] = {}
         self._loaded = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._users = 0
@@ -151,13 +150,7 @@ class LearnedRouter:
         """Return the route of a message by a choice, or by the rules without one."""
         if choice is None or choice.who == "rules":
             return rules.apply(message)
-        if (decision := self._placed.get(choice)) is None:
-            decision = rules.place(message, choice.priority, choice.reason)
-            if message.expires is None:  # otherwise the choice is for this message only
-                if len(self._placed) >= REMEMBERED:
-                    self._placed.clear()
-                self._placed[choice] = decision
-        return decision
+        return rules.place(message, choice.priority, choice.reason)
 
     def forget(self, known: Known) -> None:
         """Expect no outcome of a message: it was not sent."""

@@ -8,7 +8,7 @@ import reprlib
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from kryonix.messaging.outcomes.note import Published
     from kryonix.routing.learned import Choice
 
+_PLACES: Final = 10_000
+"""Of a model's choices that are remembered."""
 _MAX_WINDOW: Final = 10_000
 """Messages in flight, with one task each."""
 
@@ -57,6 +59,18 @@ class Batch:
         """Raise an ExceptionGroup with all errors, if there are any."""
         if self.failed:
             raise ExceptionGroup(f"{len(self.failed)} messages were not sent", [error for _, error in self.failed])
+
+
+@dataclass(slots=True)  # frozen, it takes twice as long to make, at each send
+class _Place:
+    """Where a message goes. Don't change one."""
+
+    decision: Decision
+    exchange: str
+    routing_key: str
+    queue: str
+    expiry: int | None
+    """The catalog's time to live for a message to a mobile device, in ms."""
 
 
 @dataclass(slots=True)
@@ -76,6 +90,7 @@ class Sender:
     learned: LearnedRouter | None = None
     """Instead of the router's own choice: it decides without waiting."""
     recorder: Recorder | None = None
+    places: dict[Choice, _Place] = field(default_factory=dict)
 
     async def send(self, message: Outgoing, timeout: float) -> SendResult:
         """Send and wait for the broker's confirmation."""
@@ -86,20 +101,21 @@ class Sender:
         known = self._known(message, envelope)
         choice = None
         if self.learned is None or known is None:
-            decision = await self.router.decide(message, timeout / 2)
+            place = self._place(message, await self.router.decide(message, timeout / 2))
         else:
             choice = self.learned.choose(known)
-            decision = self.learned.route(message, choice, self.router.rules)
+            place = self._chosen(self.learned, message, choice)
+        decision = place.decision
         tried = self._compress(envelope, decision, choice)
         envelope.headers = {**message.headers, "modulo": message.module, "acao": message.action}
-        envelope.exchange, envelope.routing_key = address(self.names, message, decision)
+        envelope.exchange, envelope.routing_key = place.exchange, place.routing_key
         # The shorter of the caller's time and, for mobile, the catalog's.
-        own = None if message.expires is None else milliseconds(message.expires, envelope.message_id)
-        mobile = self.catalog.modules[message.module].mobile_expiry if decision.mobile_optimized else None
-        envelope.expiration = min((limit for limit in (own, mobile) if limit is not None), default=None)
-        queue = self.names.queue(message.module, message.action)
+        envelope.expiration = place.expiry
+        if message.expires is not None:
+            own = milliseconds(message.expires, envelope.message_id)
+            envelope.expiration = own if place.expiry is None else min(own, place.expiry)
         try:
-            result = await self._publish(message, envelope, decision, timeout, started, queue)
+            result = await self._publish(message, envelope, decision, timeout, started, place.queue)
         except BaseException:
             if known is not None and self.learned is not None:
                 self.learned.forget(known)
@@ -107,6 +123,22 @@ class Sender:
         if known is not None and self.recorder is not None and self.recorder.takes(known.message_id):
             self.recorder.writer.note(self._note(known, choice, decision, len(envelope.body) if tried else None))
         return result
+
+    def _place(self, message: Outgoing, decision: Decision) -> _Place:
+        exchange, key = address(self.names, message, decision)
+        expiry = self.catalog.modules[message.module].mobile_expiry if decision.mobile_optimized else None
+        return _Place(decision, exchange, key, self.names.queue(message.module, message.action), expiry)
+
+    def _chosen(self, learned: LearnedRouter, message: Outgoing, choice: Choice | None) -> _Place:
+        """Return where a model's choice goes: worked out once for all messages that get the same choice."""
+        if choice is not None and (known := self.places.get(choice)) is not None:
+            return known
+        place = self._place(message, learned.route(message, choice, self.router.rules))
+        if choice is not None and choice.who != "rules" and message.expires is None:
+            if len(self.places) >= _PLACES:
+                self.places.clear()
+            self.places[choice] = place
+        return place
 
     def _known(self, message: Outgoing, envelope: Envelope) -> Known | None:
         """Return what a model may look at, if one is asked or a note is taken."""
