@@ -33,11 +33,11 @@ from typing import Final
 
 from benchmarks.report import Bound, Report
 from kryonix.errors import InvalidChoice
-from kryonix.routing.known import EXPLORES, draw, rules_priority
+from kryonix.routing.known import EXPLORES, draw
 from kryonix.routing.learned import Decider
 from kryonix.routing.model import Model, read_model, write_model
 from kryonix.training.training import EXPLORE, LONGEST, train
-from tests.support.worlds import LOADS, RECIPES, Sent, World, make, missed, play, played
+from tests.support.worlds import LOADS, RECIPES, Sent, World, by_rules, make, missed, play, played
 
 TRAINED_AT: Final = 0.95
 PARTS: Final = (1, 2, 3)
@@ -132,16 +132,12 @@ def tried(name: str) -> Tried:
             "rules": total(worlds, rules),
             "table": total(worlds, tabled),
             "model": total(worlds, ours),
-            "oracle": best(worlds, kept(worlds, free, rules)),
-            "best_guess": best(worlds, kept(worlds, guesses, rules)),
+            "oracle": best(worlds, all_promised(worlds, free, rules)),
+            "best_guess": best(worlds, all_promised(worlds, guesses, rules)),
             "free": best(worlds, free),
         }
         cells.append(Cell(name, load, ways))
     return Tried(cells, content, train_s, refused)
-
-
-def by_rules(world: World) -> list[int]:
-    return [rules_priority(each.known.priority, each.known.expires_ms) for each in world.messages]
 
 
 def decided(model: Model, world: World) -> list[int]:
@@ -224,7 +220,7 @@ def promised(world: World, priorities: Sequence[int], rules: Sequence[int]) -> l
     return found
 
 
-def kept(
+def all_promised(
     worlds: Sequence[World], choices: Sequence[Sequence[Sequence[int]]], rules: Sequence[Sequence[int]]
 ) -> list[list[list[int]]]:
     """Return the choices of each world with what a model may not change."""

@@ -88,7 +88,6 @@ class PostgresTable(Postgres):
         return await self.fetch(statement.format(table=self._table), parameters)
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
-
         connection = await super()._connected()
         if not self._created:
             # One process after the other: IF NOT EXISTS fails if two make the same table or index at the same moment.

@@ -9,12 +9,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from kryonix.routing.guard import WATCHED, WINDOW, Spread, Usual
+from kryonix.routing.guard import STEP, WATCHED, WINDOW, Spread, Usual
 from kryonix.routing.known import Known
 
 _NAMES: Final = 20
 _EDGES: Final = 8
-_STEP: Final = 250
 _MARGIN: Final = 1.5
 """Bursts to come may be larger than those that were seen."""
 
@@ -40,6 +39,6 @@ def _spread(values: Sequence[Any]) -> Spread:
     spread = replace(empty, shares=tuple(float(f"{share:.6g}") for share in shares))
     windows = [
         spread.index(Counter(placed[begin : begin + WINDOW].tolist()))
-        for begin in range(0, max(len(values) - WINDOW, 0) + 1, _STEP)
+        for begin in range(0, max(len(values) - WINDOW, 0) + 1, STEP)
     ]
     return replace(spread, ordinary=float(f"{_MARGIN * max(windows):.6g}"))

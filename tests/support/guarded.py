@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kryonix.routing.guard import Guard
 from kryonix.routing.known import rules_priority
 from kryonix.routing.learned import Choice, Decider, Learned
-from tests.support.worlds import Played, World, live, missed, play
+from tests.support.worlds import Played, World, by_rules, live, missed, play
 
 __all__ = ["Guarded"]
 
@@ -58,5 +58,5 @@ class Guarded:
                 self._guard.became(error, one.expired if sent.stated else None, by_rules=choice.who == "explored")
 
         found = live(world, decide, became)
-        rules = play(world, [rules_priority(each.known.priority, each.known.expires_ms) for each in world.messages])
+        rules = play(world, by_rules(world))
         return Use(missed(world, found), missed(world, rules), stopped[0] if stopped else None, self._guard.problem)

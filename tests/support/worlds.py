@@ -19,6 +19,7 @@ __all__ = [
     "Recipe",
     "Sent",
     "World",
+    "by_rules",
     "changed",
     "live",
     "make",
@@ -319,6 +320,11 @@ class Played:
     expired: bool
 
 
+def by_rules(world: World) -> list[int]:
+    """Return the priority that the rules give to each message."""
+    return [rules_priority(each.known.priority, each.known.expires_ms) for each in world.messages]
+
+
 def play(world: World, priorities: Sequence[int]) -> list[Played]:
     """Play the world with these priorities: strict priority without preemption, first in first out within one.
 
@@ -367,7 +373,7 @@ def missed(world: World, found: Sequence[Played]) -> int:
 def played(world: World, priorities: Sequence[int] | None = None) -> list[Outcome]:
     """Return the outcomes of the world, with the priorities of the rules by default."""
     if priorities is None:
-        priorities = [rules_priority(each.known.priority, each.known.expires_ms) for each in world.messages]
+        priorities = by_rules(world)
     return list(_outcomes(world, priorities))
 
 

@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kryonix.routing.known import rules_priority
 from kryonix.training.lessons import lesson_of
 from kryonix.training.replay import Traffic, simulate
-from tests.support.worlds import LOADS, RECIPES, World, make, missed, play, played
+from tests.support.worlds import LOADS, RECIPES, World, by_rules, make, missed, play, played
 
 
 def traffic(world: World) -> Traffic:
@@ -27,7 +26,7 @@ def traffic(world: World) -> Traffic:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_replay_of_a_world_is_how_the_world_was_played(name: str, load: float) -> None:
     world = make(RECIPES[name], load=load, messages=2_000)
-    priorities = [rules_priority(each.known.priority, each.known.expires_ms) for each in world.messages]
+    priorities = by_rules(world)
     expected, found = play(world, priorities), simulate(traffic(world), priorities)
     assert found.waits == pytest.approx([each.waited_ms for each in expected])
     assert found.dropped.tolist() == [each.expired for each in expected]

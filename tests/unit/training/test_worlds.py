@@ -8,12 +8,11 @@ from functools import cache
 import pytest
 
 from kryonix.errors import InvalidChoice
-from kryonix.routing.known import rules_priority
 from kryonix.routing.learned import Decider
 from kryonix.routing.model import Model, read_model, write_model
 from kryonix.training.training import train
 from tests.support.guarded import Guarded
-from tests.support.worlds import RECIPES, Recipe, World, changed, make, missed, play, played, shuffled
+from tests.support.worlds import RECIPES, Recipe, World, by_rules, changed, make, missed, play, played, shuffled
 
 MESSAGES = 4_000
 WITHIN = 5_000
@@ -44,7 +43,7 @@ def test_a_model_misses_half_of_what_the_rules_miss(name: str) -> None:
     model = trained(RECIPES[name])
     world = make(RECIPES[name], messages=MESSAGES, part=1, load=1.1)
     decider = Decider(model.actions["crm.leads.create"], model.explore)
-    rules = [rules_priority(each.known.priority, each.known.expires_ms) for each in world.messages]
+    rules = by_rules(world)
     found = [decider.choose(each.known).priority for each in world.messages]
     assert missed(world, play(world, found)) <= 0.5 * missed(world, play(world, rules))
 
