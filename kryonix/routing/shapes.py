@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,12 +16,18 @@ _NAMES: Final = 256
 _REMEMBERED: Final = 1_000
 _LONGEST: Final = 10_000
 """Characters of a structure that is remembered."""
-_PLAIN: Final = {kind: kind.__name__ for kind in (str, int, float, bool, type(None))}
-"""Types that need no question whether they are a mapping: it takes most of the time."""
+_PLAIN: Final = {str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
+"""JSON's names of the types that need no question whether they are a mapping: it takes most of the time.
+
+Whole numbers are no type of their own: some languages can't tell 1 from 1.0.
+"""
 
 
 class Shapes:
-    """Payloads' shapes under one key. Without the key, nobody can check a guess of the names behind a shape."""
+    """Payloads' shapes under one key; docs/routing.md has their form for other languages.
+
+    Without the key, nobody can check a guess of the names behind a shape.
+    """
 
     def __init__(self, key: str) -> None:
         self._key = hashlib.sha256(key.encode()).digest()
@@ -42,8 +50,8 @@ class Shapes:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
                 self._flat.clear()
-            text = _canonical(structure).encode(errors="surrogatepass")
-            shape = hashlib.blake2b(text, key=self._key, digest_size=8).hexdigest()
+            text = _canonical(structure).encode()
+            shape = hmac.digest(self._key, text, "sha256")[:8].hex()
             if len(text) <= _LONGEST:
                 self._known[structure] = shape
         return shape
@@ -84,8 +92,10 @@ def _structure(value: Any, depth: int, left: list[int]) -> Any:
 
 
 def _canonical(structure: Any) -> str:
+    """Return a structure as ASCII, so that the members' order is the same in every language."""
     if isinstance(structure, str):
         return structure
     if structure and structure[0] == "[]":
         return f"[{_canonical(structure[1])}]"
-    return "{" + ",".join(sorted(f"{key!r}:{_canonical(inner)}" for key, inner in structure)) + "}"
+    members = [f"{json.dumps(key)}:{_canonical(inner)}" for key, inner in structure]
+    return "{" + ",".join(sorted(members)) + "}"
