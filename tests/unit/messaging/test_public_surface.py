@@ -11,6 +11,7 @@ import pytest
 import kryonix.messaging as messaging
 from kryonix.messaging import generation
 from kryonix.topology.catalog import default_catalog
+from tests.support.project import ROOT
 
 FOLDER = Path(inspect.getfile(messaging)).parent
 ALLOWED = {
@@ -65,6 +66,13 @@ def test_every_client_method_is_documented_with_its_deadline() -> None:
 def test_the_types_of_modules_and_actions_are_those_of_the_catalog() -> None:
     assert (FOLDER / "modules.py").read_text() == generation.render(default_catalog()), (
         "run python -m kryonix.messaging.generation"
+    )
+
+
+def test_the_typescript_modules_are_those_of_the_catalog() -> None:
+    file = ROOT / "sdk/typescript/src/modules.ts"
+    assert file.read_text(encoding="utf-8") == generation.render_typescript(default_catalog()), (
+        "run `python -m kryonix.messaging.generation`"
     )
 
 

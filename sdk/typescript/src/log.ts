@@ -1,0 +1,20 @@
+/** The SDK's log: what it does by itself, such as a connection that is replaced. */
+
+/** Where entries go. `error` is the error that an entry is about. */
+export interface Logger {
+  info(text: string): void;
+  warn(text: string, error?: unknown): void;
+  error(text: string, error?: unknown): void;
+}
+
+function write(level: string, text: string, error?: unknown): void {
+  const detail = error instanceof Error ? `\n${error.stack ?? error.message}` : "";
+  process.stderr.write(`${level} kryonix.messaging: ${text}${detail}\n`);
+}
+
+/** The default: warnings and errors, to standard error. */
+export const standardLogger: Logger = {
+  info: () => undefined,
+  warn: (text, error) => write("warning", text, error),
+  error: (text, error) => write("error", text, error),
+};
