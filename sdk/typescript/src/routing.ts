@@ -35,10 +35,10 @@ export function rulesPriority(priority: number | undefined, expiresMs: number | 
 
 /** The default router: rules on module, device, priority and time to live. */
 export class Rules implements Router {
-  private readonly catalog: Catalog;
+  readonly #catalog: Catalog;
 
   constructor(catalog: Catalog) {
-    this.catalog = catalog;
+    this.#catalog = catalog;
   }
 
   decide(message: Outgoing): Decision {
@@ -49,7 +49,7 @@ export class Rules implements Router {
 
   /** Return the route of a message that gets this priority, and why: by default why it gets its exchange. */
   place(message: Outgoing, priority: number, why?: string, further = ""): Decision {
-    const module = this.catalog.modules[message.module]!;
+    const module = this.#catalog.modules[message.module]!;
     const mobile = module.mobilePriority && message.device === "mobile";
     const [exchange, reason] = exchangeOf(module, message, priority, mobile);
     return { exchange, priority, mobileOptimized: mobile, reason: why ?? `${reason}${further}` };
@@ -57,7 +57,7 @@ export class Rules implements Router {
 
   /** Return what is wrong with a decision: an exchange without a binding to the module would lose the message. */
   problemOf(message: Outgoing, decision: Decision): string | undefined {
-    const module = this.catalog.modules[message.module]!;
+    const module = this.#catalog.modules[message.module]!;
     const { exchange, priority, mobileOptimized, reason } = decision;
     const bound =
       exchange === "main" ||
@@ -90,42 +90,42 @@ function exchangeOf(module: Module, message: Outgoing, priority: number, mobile:
 /** A router that cannot lose a message: if the chosen one fails or takes too long, the rules decide. */
 export class SafeRouter {
   readonly rules: Rules;
-  private readonly chosen: Router | undefined;
+  readonly #chosen: Router | undefined;
   /** Seconds. */
-  private readonly timeout: number;
-  private readonly log: Logger;
+  readonly #timeout: number;
+  readonly #log: Logger;
 
   constructor(chosen: Router | undefined, rules: Rules, timeout: number, log: Logger) {
-    this.chosen = chosen;
+    this.#chosen = chosen;
     this.rules = rules;
-    this.timeout = timeout;
-    this.log = log;
+    this.#timeout = timeout;
+    this.#log = log;
   }
 
-  /** Return the rules' decision if there is no other router, else undefined: `ask` it. */
-  decideNow(message: Outgoing): Decision | undefined {
-    return this.chosen === undefined ? this.rules.decide(message) : undefined;
+  /** True if there is another router than the rules. */
+  get isReplaced(): boolean {
+    return this.#chosen !== undefined;
   }
 
   /** Ask the chosen router, for its timeout, and at most `within` seconds. It never rejects. */
   async ask(message: Outgoing, within: number): Promise<Decision> {
-    const timeout = Math.min(this.timeout, within);
+    const timeout = Math.min(this.#timeout, within);
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<string>((resolve) => {
       timer = setTimeout(resolve, timeout * 1000, `the router took longer than ${timeout} s`);
     });
-    const answer = await Promise.race([this.answer(message), late]);
+    const answer = await Promise.race([this.#answer(message), late]);
     clearTimeout(timer);
     if (typeof answer !== "string") return answer;
-    this.log.warn(`${message.module}.${message.action}: ${answer}; the rules decide`);
+    this.#log.warn(`${message.module}.${message.action}: ${answer}; the rules decide`);
     const decision = this.rules.decide(message);
     return { ...decision, reason: `${decision.reason}; ${answer}` };
   }
 
   /** Return a valid decision, or the problem. */
-  private async answer(message: Outgoing): Promise<Decision | string> {
+  async #answer(message: Outgoing): Promise<Decision | string> {
     try {
-      const { exchange, priority, mobileOptimized, reason } = await this.chosen!.decide(message);
+      const { exchange, priority, mobileOptimized, reason } = await this.#chosen!.decide(message);
       const decision = { exchange, priority, mobileOptimized, reason };
       const problem = this.rules.problemOf(message, decision);
       return problem === undefined ? decision : `the router failed (${problem})`;
