@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import pulumi
 
@@ -16,7 +16,7 @@ from components.registry_check import answering
 from kryonix.certificates.trust import trust_file
 from kryonix.engines.platform_file import ADVERTISED, VARIABLE, described_platforms
 from kryonix.rabbitmq.counts import BrokerAccess
-from kryonix.topology.addresses import host_port
+from kryonix.topology.addresses import FURTHER_ACCESS, PLATFORM_ACCESS, host_port
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class ExistingPlatform(PlatformOutputs):
             authority = pulumi.Output.secret(described.get(AUTHORITY))
         elif reference:
             stack = pulumi.StackReference(reference)
-            given = {key: stack.require_output(key) for key in (*_ACCESS, "registry_dsn")}
+            given = {key: stack.require_output(key) for key in (*PLATFORM_ACCESS, "registry_dsn")}
             further = {key: stack.get_output(key) for key in _FURTHER}
             authority = stack.get_output(AUTHORITY)
         else:
@@ -102,7 +102,7 @@ class ExistingPlatform(PlatformOutputs):
         registry = config.get("registry") or reference or ""
         public = (described or {}).get(ADVERTISED)
         advertised, nodes = {**given, **(public or {})}, further if public is None else public
-        access_given = {**{key: given[key] for key in _ACCESS}, **further}
+        access_given = {**{key: given[key] for key in PLATFORM_ACCESS}, **further}
         registry_ca = further.get(_CA)
         if registry and registry != reference:
             other = pulumi.StackReference(registry)
@@ -122,13 +122,12 @@ class ExistingPlatform(PlatformOutputs):
         )
 
 
-AUTHORITY: Final = "client_authority"
-"""The output with the CA that issues clients' certificates, of a platform that has one."""
-_ACCESS = ("management_url", "admin_username", "admin_password", "amqp_host", "amqp_port")
-_CA = "ca_certificate"
-_NODES = ("management_urls", "amqp_addresses")
-_FURTHER = (*_NODES, _CA)
-"""Outputs that a platform of an older version doesn't have: an address of each node, and the CAs of certificates."""
+*_FURTHER, AUTHORITY = FURTHER_ACCESS
+"""Outputs that a platform of an older version doesn't have: an address of each node, and the CAs of certificates.
+
+The last is the CA that issues clients' certificates.
+"""
+*_NODES, _CA = _FURTHER
 
 
 def _with_trust(dsn: pulumi.Input[str], ca_certificate: pulumi.Input[str | None]) -> pulumi.Output[str]:
@@ -145,7 +144,7 @@ def _with_trust(dsn: pulumi.Input[str], ca_certificate: pulumi.Input[str | None]
 
 def _from_file(outputs: Mapping[str, Any]) -> dict[str, pulumi.Input[str]]:
     """Return the access in KRYONIX_PLATFORM_FILE, with secrets marked. Raises InvalidStack for an incomplete file."""
-    keys = (*_ACCESS, "registry_dsn")
+    keys = (*PLATFORM_ACCESS, "registry_dsn")
     if missing := [key for key in keys if not outputs.get(key)]:
         raise InvalidStack(f"{VARIABLE} lacks {', '.join(missing)} of the platform. Take them from its stack's outputs")
     return {

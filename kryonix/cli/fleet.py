@@ -20,9 +20,9 @@ from kryonix.fleet.drift import Drift, find_drift
 from kryonix.fleet.members import fleet_members, strays
 from kryonix.fleet.placement import choose_cell, load_of
 from kryonix.fleet.rollout import RolloutDesk, RolloutRun, open_desk, take_part
-from kryonix.fleet.waves import Canary, FailureBudget, Waves, plan_waves, spread
+from kryonix.fleet.waves import Canary, FailureBudget, Plan, plan_waves, spread
 from kryonix.registry.desired_states import DesiredState
-from kryonix.registry.rollouts import Rollout, RolloutTenant, fetch_latest_rollout, session
+from kryonix.registry.rollouts import ENDED, Rollout, RolloutTenant, fetch_latest_rollout, session
 from kryonix.tenants.errors import UnknownTenant
 from kryonix.topology.errors import InvalidInput
 from kryonix.topology.tenants import parse_tenant
@@ -50,6 +50,9 @@ class RolloutOptions:
         str | None, typer.Option(metavar="N|N%", help="Failures allowed before the rollout stops. Default: 0.")
     ] = None
     cell: CellFilter = None
+    every: Annotated[
+        bool, typer.Option("--all", help="Run the stacks with nothing to change too; without it, they are left out.")
+    ] = False
     resume: Annotated[bool, typer.Option("--resume", help="Continue the last unfinished rollout.")] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the waves and the changes; change nothing.")] = False
     yes: Yes = False
@@ -92,8 +95,8 @@ def drift(
 ) -> None:
     """Refresh the tenants' stacks and show manual changes and changes not rolled out yet.
 
-    Repairs nothing; `kryonix fleet rollout` does. Exit status: 0, 1 if a tenant could not be checked, or 4 with
-    --expect-no-changes if anything differs.
+    Repairs nothing; the next `kryonix fleet rollout` runs the tenants that differ. Exit status: 0, 1 if a tenant could
+    not be checked, or 4 with --expect-no-changes if anything differs.
     """
     Outage(platform).refuse_paused()
     site = open_site(platform, concurrency)
@@ -111,12 +114,18 @@ def drift(
 def rollout(options: RolloutOptions, platform: PlatformOptions, json_output: Json = False) -> None:
     """Apply the desired state of every tenant: canaries first, then growing waves.
 
+    Leaves out the tenants whose stacks were applied from exactly what is there now, unless --canary names them.
     Stops if a canary fails, or if more tenants fail than the budget allows. Progress is stored in the registry: if
     interrupted at any point, continue with --resume. Exit status 1 if a tenant failed, 3 if another rollout is running.
     """
     budget, canary = FailureBudget.parse(options.failure_budget or _BUDGET), Canary.parse(options.canary or _CANARY)
     if options.resume:
-        waves_options = {"--canary": options.canary, "--wave-size": options.wave_size, "--cell": options.cell}
+        waves_options = {
+            "--canary": options.canary,
+            "--wave-size": options.wave_size,
+            "--cell": options.cell,
+            "--all": options.every or None,
+        }
         if given := [name for name, value in waves_options.items() if value is not None]:
             raise InvalidChoice(f"{given[0]} can't be combined with --resume, which keeps the waves. Omit it")
         if options.dry_run:
@@ -126,7 +135,7 @@ def rollout(options: RolloutOptions, platform: PlatformOptions, json_output: Jso
     concurrency = options.concurrency or _CONCURRENCY
     site = open_site(platform, concurrency)
     if options.dry_run:
-        _dry_run(site, _waves(site, options, canary), concurrency, json_output)
+        _dry_run(site, _plan(site, options, canary), concurrency, json_output)
         return
     with open_desk(site.registry_dsn) as desk:
         if options.resume:
@@ -134,11 +143,15 @@ def rollout(options: RolloutOptions, platform: PlatformOptions, json_output: Jso
             if running.concurrency != concurrency:
                 site = open_site(platform, running.concurrency)
         else:
-            waves = _waves(site, options, canary)
-            if not options.yes:
-                tenants, sizes = sum(map(len, waves)), ", ".join(str(len(wave)) for wave in waves)
-                confirm("fleet rollout", f"Roll out to {tenants} tenant(s) in waves of {sizes}?")
-            running = desk.begin(waves, concurrency=concurrency, failure_budget=str(budget))
+            plan = _plan(site, options, canary)
+            if not options.yes and (tenants := sum(map(len, plan.waves))):
+                sizes = ", ".join(str(len(wave)) for wave in plan.waves)
+                question = f"Roll out to {tenants} tenant(s) in waves of {sizes}?"
+                confirm("fleet rollout", f"{question} {len(plan.unchanged)} have nothing to change.")
+                plan = _plan(site, options, canary)  # the answer may have taken a while
+            running = desk.begin(
+                plan.waves, unchanged=plan.unchanged, concurrency=concurrency, failure_budget=str(budget)
+            )
         ended = _run(site, desk, running)
     print_result(output.rollout_json(ended), output.rollout_table(ended, out), json_output)
     if ended.status != "done":
@@ -181,16 +194,20 @@ def _included(states: list[DesiredState], names: Sequence[str] | None = None) ->
     return take_part(states)
 
 
-def _waves(site: Site, options: RolloutOptions, canary: Canary) -> Waves:
-    tenants = spread(_included(site.states(options.cell)))
-    return plan_waves(tenants, canary, options.wave_size or _WAVE_SIZE)
+def _plan(site: Site, options: RolloutOptions, canary: Canary) -> Plan:
+    states = _included(site.states(options.cell))
+    found = {} if options.every else site.unchanged.find(states)
+    tenants = spread(states)
+    unchanged = tuple(name for name in tenants if name in found and name not in canary.named)
+    wanted = [name for name in tenants if name not in frozenset(unchanged)]
+    return Plan(waves=plan_waves(wanted, canary, options.wave_size or _WAVE_SIZE), unchanged=unchanged)
 
 
 def _run(site: Site, desk: RolloutDesk, running: Rollout) -> Rollout:
     """Run the pending tenants of a rollout, and return its final state."""
     title = f"rollout {running.id}"
-    waves = max((tenant.wave for tenant in running.tenants), default=0)
-    done = sum(tenant.status in ("done", "skipped") for tenant in running.tenants)
+    waves = max((tenant.wave or 0 for tenant in running.tenants), default=0)
+    done = sum(tenant.status in ENDED for tenant in running.tenants)
     progress = CountedProgress(err, title, len(running.tenants), done)
 
     def on_tenant(tenant: RolloutTenant) -> None:
@@ -214,11 +231,12 @@ def _run(site: Site, desk: RolloutDesk, running: Rollout) -> Rollout:
     return desk.latest()
 
 
-def _dry_run(site: Site, waves: Waves, concurrency: int, json_output: bool) -> None:
+def _dry_run(site: Site, plan: Plan, concurrency: int, json_output: bool) -> None:
     states = {state.cliente_id: state for state in site.states()}
-    ordered = [states[name] for wave in waves for name in wave]
+    ordered = [states[name] for wave in plan.waves for name in wave]
     found = {drift.tenant: drift for drift in _examine(site, ordered, concurrency, "dry run", refresh=False)}
-    print_result(output.dry_run_json(waves, found), output.dry_run_table(waves, found, out), json_output)
+    found |= {name: Drift(tenant=name, cell=states[name].cell) for name in plan.unchanged}
+    print_result(output.dry_run_json(plan, found), output.dry_run_table(plan, found, out), json_output)
     if any(drift.problem for drift in found.values()):
         raise typer.Exit(_FAILED)
 
@@ -226,10 +244,15 @@ def _dry_run(site: Site, waves: Waves, concurrency: int, json_output: bool) -> N
 def _examine(
     site: Site, states: Sequence[DesiredState], concurrency: int, title: str, *, refresh: bool = True
 ) -> list[Drift]:
-    """Return every tenant's drift, with progress."""
-    found = []
+    """Return every tenant's drift, with progress. After a refresh, the next rollout runs those that differ."""
+    found, by_id = [], {state.cliente_id: state for state in states}
+    applied = site.unchanged.find(states) if refresh else {}
     with CountedProgress(err, title, len(states)).running() as progress:
         for drift in find_drift(site.engine, site.cells, states, concurrency=concurrency, refresh=refresh):
+            if refresh and (drift.differs or drift.problem):
+                site.unchanged.forget(drift.tenant)
+            elif drift.tenant in applied:
+                site.unchanged.renew(by_id[drift.tenant], applied[drift.tenant])
             progress.advance(drift.tenant, drift.problem)
             found.append(drift)
     return sorted(found, key=lambda drift: drift.tenant)

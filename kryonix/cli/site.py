@@ -21,6 +21,7 @@ from kryonix.errors import InvalidChoice, KryonixError, MissingPrerequisite, Ser
 from kryonix.fleet.cell_use import VhostUse, read_cell
 from kryonix.fleet.members import cell_loads, other_tenants
 from kryonix.fleet.placement import Load
+from kryonix.fleet.unchanged import Unchanged
 from kryonix.rabbitmq.client import BrokerUnavailable
 from kryonix.registry.connection import connect
 from kryonix.registry.desired_states import DesiredState, fetch_desired_states
@@ -61,6 +62,11 @@ class Site:
     """The outputs of the platform's stack, as they were when the site was opened."""
     service_worker: str = ""
     """The container of the signup service's worker, which has the state of the tenants made there."""
+
+    @property
+    def unchanged(self) -> Unchanged:
+        """Return what tells which tenants' stacks have nothing to change."""
+        return Unchanged(self.registry_dsn, self.engine, self.cells, self.catalog)
 
     def states(self, cell: str | None = None) -> list[DesiredState]:
         """Return the desired state of every tenant, or of one cell's. Raises InvalidChoice for an unknown cell."""

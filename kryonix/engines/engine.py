@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -78,3 +78,12 @@ class Engine(Protocol):
 
     def stacks(self) -> list[str]:
         """Return the names of the stacks that have resources, sorted."""
+
+    def marks(self, names: Collection[str]) -> dict[str, str]:
+        """Return a mark of the state of each of these stacks: every change of the state gives it another one.
+
+        Stacks without a state, or with an unfinished run, are left out.
+        """
+
+    def program_digest(self) -> str:
+        """Return a digest of the project's program, of what runs it, and of its providers' versions."""

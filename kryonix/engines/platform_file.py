@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -79,6 +79,12 @@ class DescribedPlatforms:
 
     def stacks(self) -> list[str]:
         return sorted({*self._engine.stacks(), *self._platforms})
+
+    def marks(self, names: Collection[str]) -> dict[str, str]:
+        return self._engine.marks(names)
+
+    def program_digest(self) -> str:
+        return self._engine.program_digest()
 
     def _own(self, stack: StackSpec) -> StackSpec:
         """Return the stack. Raises Refused for a platform: its state is elsewhere, so a run would make it again."""

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partialmethod
@@ -30,7 +30,8 @@ from kryonix.engines.errors import EngineFailed, OperationDied, Refused
 from kryonix.engines.events import OnEvent, Summary
 from kryonix.engines.local import LocalStack
 from kryonix.engines.local.errors import StateCorrupt, StateLocked
-from kryonix.engines.local.store import state_root
+from kryonix.engines.local.store import Store, state_root
+from kryonix.engines.program_files import program_digest
 from kryonix.engines.workspace import check_name, config_file, run_folder
 from kryonix.errors import KryonixError
 
@@ -70,6 +71,13 @@ class LocalEngine:
         root = state_root(self._project)
         names = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         return [name for name in names if self._has_resources(name)]
+
+    def marks(self, names: Collection[str]) -> dict[str, str]:
+        root = state_root(self._project)
+        return {name: mark for name in names if (mark := Store(root, name).mark)}
+
+    def program_digest(self) -> str:
+        return program_digest(self._project)
 
     def _has_resources(self, name: str) -> bool:
         try:

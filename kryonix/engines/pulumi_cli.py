@@ -7,8 +7,9 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial, partialmethod
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -21,6 +22,7 @@ from kryonix.engines.deployments import Change, Deployment
 from kryonix.engines.engine import StackSpec, ignore, trusted
 from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import OnEvent, Summary, count_changes
+from kryonix.engines.program_files import program_digest
 from kryonix.engines.pulumi_events import EventLog, translated
 from kryonix.engines.workspace import run_folder, workspace
 
@@ -86,6 +88,24 @@ class PulumiEngine:
         with self._slots, translated([]):
             found = self._workspace(self._project).list_stacks()
         return sorted(each.name.rsplit("/", 1)[-1] for each in found if each.resource_count != 0)
+
+    def marks(self, names: Collection[str]) -> dict[str, str]:
+        """Return when each state was written, and its number of resources, from one list for several stacks."""
+        if len(names) == 1:
+            (only,) = names
+            state = self.export(StackSpec(name=only)).get("deployment") or {}
+            written = (state.get("manifest") or {}).get("time")
+            return {only: _mark(datetime.fromisoformat(written), len(state.get("resources") or ()))} if written else {}
+        with self._slots, translated([]):
+            found = self._workspace(self._project).list_stacks()
+        return {
+            name: _mark(each.last_update.replace(tzinfo=UTC), each.resource_count or 0)
+            for each in found
+            if (name := each.name.rsplit("/", 1)[-1]) in names and each.last_update and not each.update_in_progress
+        }
+
+    def program_digest(self) -> str:
+        return program_digest(self._project)
 
     @contextmanager
     def _folder(self, stack: StackSpec) -> Iterator[Path]:
@@ -165,6 +185,12 @@ class PulumiEngine:
             with translated(errors):
                 found.cancel()
                 run()
+
+
+def _mark(written: datetime, resources: int) -> str:
+    """Return the mark of a state. The list of stacks has milliseconds, cut off, and an export nanoseconds."""
+    moment = written.astimezone(UTC).isoformat(timespec="milliseconds")
+    return f"pulumi {moment} {resources}"
 
 
 def _secrets_settings(deployment: Mapping[str, Any], chosen: str | None) -> dict[str, str]:

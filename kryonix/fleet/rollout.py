@@ -23,7 +23,15 @@ from kryonix.errors import KryonixError
 from kryonix.fleet.waves import FailureBudget, InvalidRollout, Waves
 from kryonix.registry.connection import QUERIES, Connection
 from kryonix.registry.desired_states import DesiredState
-from kryonix.registry.rollouts import Rollout, RolloutStatus, RolloutTenant, fetch_latest_rollout, session, try_lock
+from kryonix.registry.rollouts import (
+    ENDED,
+    Rollout,
+    RolloutStatus,
+    RolloutTenant,
+    fetch_latest_rollout,
+    session,
+    try_lock,
+)
 
 ROLLED_OUT: Final = ("active", "suspended")
 """Statuses that a rollout includes. An offboarding tenant stays as exported, and is converged when resumed."""
@@ -84,7 +92,7 @@ class RolloutRun:
     def run(self, tenants: Sequence[RolloutTenant]) -> tuple[RolloutStatus, tuple[RolloutTenant, ...]]:
         """Run the waves. Return the rollout's status and all tenants."""
         self._tenants = {tenant.cliente_id: tenant for tenant in tenants}
-        self._allowed = self._budget.allowed(len(tenants))
+        self._allowed = self._budget.allowed(sum(tenant.status != "unchanged" for tenant in tenants))
         for _, wave in groupby(tenants, key=lambda tenant: tenant.wave):
             self._run_wave([tenant for tenant in wave if tenant.status == "pending"])
             if self._halted:
@@ -161,14 +169,17 @@ class RolloutDesk:
         self._connection = connection
         self._rollout = 0
 
-    def begin(self, waves: Waves, *, concurrency: int, failure_budget: str) -> Rollout:
-        """Start a rollout over these waves; unfinished older ones are superseded."""
+    def begin(self, waves: Waves, *, unchanged: Sequence[str] = (), concurrency: int, failure_budget: str) -> Rollout:
+        """Start a rollout over these waves, without the unchanged tenants; unfinished older ones are superseded."""
         values = {"concurrency": concurrency, "failure_budget": failure_budget, "holder": _holder()}
         with self._connection.transaction():
             (row,) = self._connection.execute(QUERIES["begin_rollout"], values)
             for wave, tenants in enumerate(waves):
                 entry = {"rollout": row["id"], "wave": wave, "tenants": list(tenants)}
                 self._connection.execute(QUERIES["add_rollout_tenants"], entry)
+            if unchanged:  # a registry of an older version knows no such tenants
+                left_out = {"rollout": row["id"], "tenants": list(unchanged)}
+                self._connection.execute(QUERIES["add_unchanged_tenants"], left_out)
         return self.latest()
 
     def resume(self, *, concurrency: int | None, failure_budget: str | None) -> Rollout:
@@ -216,7 +227,7 @@ def open_desk(registry_dsn: str) -> Iterator[RolloutDesk]:
             found = fetch_latest_rollout(connection)
             what = "another rollout is just starting"
             if found is not None:
-                done = sum(tenant.status in ("done", "skipped") for tenant in found.tenants)
+                done = sum(tenant.status in ENDED for tenant in found.tenants)
                 progress = f"{done} of {len(found.tenants)} tenants done"
                 since = f"{found.started_at:%Y-%m-%d %H:%M:%S %Z}"
                 what = f"rollout {found.id} is running: {found.holder}, since {since}, {progress}"

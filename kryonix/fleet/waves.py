@@ -14,6 +14,14 @@ from kryonix.topology.errors import nearest
 Waves = tuple[tuple[str, ...], ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The waves of a rollout, and the tenants that it leaves out, as their stacks have nothing to change."""
+
+    waves: Waves
+    unchanged: tuple[str, ...] = ()
+
+
 class InvalidRollout(Refused):
     """The rollout's arguments are not valid, or there is no rollout to resume."""
 

@@ -112,18 +112,46 @@ def clock(connection: Connection) -> datetime:
     return now
 
 
-def mark_applied(connection: Connection, state: DesiredState) -> bool:
-    """Record a successful run of this state. Return False, and mark it unconverged, if it has changed meanwhile."""
+def mark_applied(connection: Connection, state: DesiredState, digest: str | None = None) -> bool:
+    """Record a successful run of this state. Return False, and mark it unconverged, if it has changed meanwhile.
+
+    `digest` is that of what the stack was applied from; None if it is not known.
+    """
     values = {"id": state.cliente_id, "generation": state.credentials_generation, "updated_at": state.updated_at}
     marked = connection.execute(QUERIES["mark_applied"], values).rowcount == 1
     if not marked:
         mark_unapplied(connection, state.cliente_id)
+    _put_digest(connection, state.cliente_id, digest if marked else None)
     return marked
 
 
 def mark_unapplied(connection: Connection, cliente_id: str) -> None:
     """Record that the stack may differ from the row."""
     connection.execute(QUERIES["mark_unapplied"], {"id": cliente_id})
+
+
+def fetch_applied_digests(connection: Connection, cliente_id: str | None = None) -> dict[str, str]:
+    """Return the digest of what each tenant's stack was last applied from, or one tenant's, where it is known."""
+    found = connection.execute(QUERIES["fetch_applied_digests"], {"id": cliente_id})
+    return {row["cliente_id"]: row["digest"] for row in found}
+
+
+def forget_applied(connection: Connection, cliente_id: str) -> None:
+    """Clear the digest: the stack, or what it has made, may differ from what was applied."""
+    if fetch_applied_digests(connection, cliente_id):
+        _put_digest(connection, cliente_id, None)
+
+
+def renew_applied(connection: Connection, cliente_id: str, before: str, digest: str) -> None:
+    """Replace a digest by one of the same stack, unless somebody else has written it meanwhile."""
+    values = {"id": cliente_id, "digest": digest, "before": before}
+    connection.execute(QUERIES["put_applied_digest"], values)
+
+
+def _put_digest(connection: Connection, cliente_id: str, digest: str | None) -> None:
+    row = connection.execute(QUERIES["keeps_applied_digests"], {"id": cliente_id}).fetchone()
+    if row is not None and row["kept"]:
+        connection.execute(QUERIES["put_applied_digest"], {"id": cliente_id, "digest": digest, "before": None})
 
 
 def put_final_export(

@@ -6,21 +6,26 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from kryonix.registry.connection import QUERIES, Connection, open_session
 from kryonix.registry.errors import translated
 
 RolloutStatus = Literal["running", "done", "incomplete", "stopped", "superseded"]
-TenantStatus = Literal["pending", "running", "done", "failed", "skipped"]
+TenantStatus = Literal["pending", "running", "done", "failed", "skipped", "unchanged"]
+ENDED: Final = ("done", "skipped", "unchanged")
+"""Statuses of tenants for whom nothing is left to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutTenant:
-    """One tenant of a rollout. `changes` counts steps by op; `error` says why it failed or was skipped."""
+    """One tenant of a rollout. `changes` counts steps by op; `error` says why it failed or was skipped.
+
+    A tenant that the rollout left out, as it had nothing to change, is `unchanged` and has no wave.
+    """
 
     cliente_id: str
-    wave: int
+    wave: int | None
     status: TenantStatus = "pending"
     changes: Mapping[str, int] = field(default_factory=dict)
     seconds: float | None = None

@@ -27,6 +27,8 @@ TENANT_TABLES: Final = (
 )
 """The tables of the tenants schema with a tenant's rows: all but the history of rollouts, which is of all tenants, and
 the consent to share outcomes, which nobody gets back with an old backup."""
+_LEFT_OUT: Final = "applied_digest"
+"""A column that nobody gets back with an old backup: it is about the stack and the broker as they are."""
 _BATCH: Final = 16 * 1024 * 1024
 """Characters of JSON that one statement gets: PostgreSQL takes at most 256 MiB."""
 
@@ -76,11 +78,16 @@ def fetch_revision(connection: Connection) -> str:
 
 
 def fetch_rows(connection: Connection, table: Table, cliente_id: str | None = None) -> list[Row]:
-    """Return a table's rows by key, or those of one tenant. Times are in UTC, bytes are hexadecimal."""
+    """Return a table's rows by key, or those of one tenant. Times are in UTC, bytes are hexadecimal.
+
+    The digests of what stacks were applied from are left out.
+    """
     connection.execute("SET LOCAL TIME ZONE 'UTC'")
     order = sql.SQL(", ").join(sql.Identifier("t", column) for column in table.key)
     own = sql.SQL("WHERE t.cliente_id = {}").format(cliente_id) if cliente_id is not None else sql.SQL("")
-    statement = sql.SQL("SELECT to_jsonb(t) AS row FROM {} AS t {} ORDER BY {}").format(table.identifier, own, order)
+    statement = sql.SQL("SELECT to_jsonb(t) - {} AS row FROM {} AS t {} ORDER BY {}").format(
+        _LEFT_OUT, table.identifier, own, order
+    )
     return [found["row"] for found in connection.execute(statement)]
 
 

@@ -27,6 +27,7 @@ from kryonix.registry.desired_states import (
 from kryonix.registry.errors import RegistryError
 from kryonix.tenants.admission import admit, admit_change, invalid_tenant
 from kryonix.tenants.credentials import Credentials
+from kryonix.tenants.digests import Digests
 from kryonix.tenants.errors import (
     InvalidTenant,
     Overtaken,
@@ -79,6 +80,7 @@ class TenantLifecycle:
         self._dsn = registry_dsn
         self._rows = TenantRows(registry_dsn)
         self._stacks = TenantStacks(engine, cells, catalog, deletion_protection=deletion_protection)
+        self._digests = Digests(engine, cells, catalog, deletion_protection=deletion_protection)
         self._service_worker = service_worker
         self._cells = cells
         self._catalog = catalog
@@ -301,8 +303,10 @@ class TenantLifecycle:
             elif state.retiring_generation is not None and self._rows.passed(state.retiring_until):
                 # Write the row last: the tenant stays due until the old user is gone.
                 settled = replace(state, retiring_generation=None, retiring_until=None)
+                source = self._source(settled)
                 self._stacks.apply(settled, on_event)
-                self._rows.mark_applied(self._rows.put(settled, over=state))
+                written = self._rows.put(settled, over=state)
+                self._rows.mark_applied(written, self._digest(written, source))
 
     def converge(self, tenant_id: str, on_event: OnEvent = ignore) -> Summary:
         """Apply the tenant's row, after reading the real resources, and undo changes made by hand.
@@ -313,9 +317,10 @@ class TenantLifecycle:
             state = self.state(tenant_id)
             if state.status == "removed":
                 return self._remove(state, on_event)
+            source = self._source(state)
             with translate_loss_errors():
                 summary = self._stacks.mend(state, on_event)
-            self._rows.mark_applied(state)
+            self._rows.mark_applied(state, self._digest(state, source))
             return summary
 
     @contextmanager
@@ -361,9 +366,25 @@ class TenantLifecycle:
         return admit_change(state, modules, plan, self._catalog)
 
     def _apply(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str] = ()) -> Summary:
+        source = self._source(state)
         summary = self._stacks.apply(state, on_event, allow_delete)
-        self._rows.mark_applied(state)
+        self._rows.mark_applied(state, self._digest(state, source))
         return summary
+
+    def _source(self, state: DesiredState) -> str | None:
+        """Return the digest of what a run that now begins applies; None if it can't be read."""
+        with suppress(KryonixError):
+            return self._digests.source(state)
+        return None
+
+    def _digest(self, state: DesiredState, source: str | None) -> str | None:
+        """Return the digest to keep after a successful run; None if its source has changed meanwhile."""
+        if source is None or source != self._source(state):
+            return None
+        with suppress(KryonixError):
+            if mark := self._digests.mark(state.cliente_id):
+                return self._digests.digest(source, mark, self._rows.configuration(state.cliente_id))
+        return None
 
     def _suspend_and_count(self, state: DesiredState, on_event: OnEvent, *, accept_loss: bool) -> int:
         """Suspend the tenant without a change of its row, count its messages, and lift the protection."""

@@ -15,12 +15,13 @@ from kryonix.registry.desired_states import (
     DesiredStatus,
     clock,
     fetch_desired_state,
+    forget_applied,
     mark_applied,
     mark_unapplied,
     put_desired_state,
     put_final_export,
 )
-from kryonix.registry.rows import STATUS_NAMES, fetch_tenants, retire_tenant
+from kryonix.registry.rows import STATUS_NAMES, TenantRow, fetch_tenants, retire_tenant
 from kryonix.tenants.errors import Overtaken, TenantBusy, UnknownTenant
 from kryonix.tenants.transitions import tenant_exists, unfinished_creation
 from kryonix.topology.naming import TENANT_ID
@@ -36,11 +37,16 @@ class TenantRows:
 
     @contextmanager
     def lock(self, tenant_id: str) -> Iterator[None]:
-        """Lock the tenant for the block. Raises TenantBusy if another operation holds it, in any process."""
+        """Lock the tenant for the block. Raises TenantBusy if another operation holds it, in any process.
+
+        Who holds it may change the stack, and be killed half-way: from here on, what it was applied from is unknown.
+        """
         _check_id(tenant_id)
         with tenant_lock(self._dsn, tenant_id) as alone:
             if not alone:
                 raise TenantBusy(tenant_id)
+            with connect(self._dsn) as connection:
+                forget_applied(connection, tenant_id)
             yield
 
     @contextmanager
@@ -88,6 +94,11 @@ class TenantRows:
             unfinished_creation(tenant_id, found, registered=True)
         return None if found is None or found.status == "removed" else found
 
+    def configuration(self, tenant_id: str) -> TenantRow | None:
+        """Return the registry's row of a tenant's configuration, with the hash of its password; None without one."""
+        with connect(self._dsn) as connection:
+            return next(iter(fetch_tenants(connection, tenant_id)), None)
+
     def registered(self, tenant_id: str) -> tuple[DesiredStatus | None, Notify | None]:
         """Return the status of a tenant's configuration in the registry, whatever manages it, and its `notify`."""
         with connect(self._dsn) as connection:
@@ -107,10 +118,13 @@ class TenantRows:
                 _expect_unchanged(connection, over)
             return put_desired_state(connection, state)
 
-    def mark_applied(self, state: DesiredState) -> None:
-        """Record that the stack matches the row. Raises Overtaken if the row has changed since."""
+    def mark_applied(self, state: DesiredState, digest: str | None = None) -> None:
+        """Record that the stack matches the row. Raises Overtaken if the row has changed since.
+
+        `digest` is that of what it was applied from; None if it is not known.
+        """
         with connect(self._dsn) as connection:
-            marked = mark_applied(connection, state)
+            marked = mark_applied(connection, state, digest)
         if not marked:
             raise Overtaken(state.cliente_id)
 

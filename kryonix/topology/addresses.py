@@ -10,6 +10,12 @@ from urllib.parse import urlsplit
 PLATFORM_ADDRESSES: Final = ("management_url", "management_urls", "amqp_addresses", "ca_certificate")
 """A platform's outputs that say where its tenants connect to, and whom they trust there."""
 
+PLATFORM_ACCESS: Final = ("management_url", "admin_username", "admin_password", "amqp_host", "amqp_port")
+"""A platform's outputs that every tenant's stack needs, beside the address of the registry."""
+
+FURTHER_ACCESS: Final = ("management_urls", "amqp_addresses", "ca_certificate", "client_authority")
+"""Those that it reads too; a platform of an older version, or without TLS, doesn't have them."""
+
 
 def host_port(host: str, port: int | str) -> str:
     """Return `HOST:PORT`, with an IPv6 address in brackets."""

@@ -128,10 +128,10 @@ def test_a_dry_run_shows_changes_and_applies_none(fleet: Fleet) -> None:
     result = fleet.run("rollout", "--dry-run", "--json", "--canary", "fleet-b", "--wave-size", "2")
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
-    assert report["waves"] == [["fleet-b"], ["fleet-a", "fleet-c"]]
-    changes = tenants_of(report, "steps")
-    assert "fleet-b/vhost" in [step["name"] for step in changes["fleet-b"]]
-    assert [changes["fleet-a"], changes["fleet-c"]] == [[], []]
+    assert report["waves"] == [["fleet-b"]]
+    assert tenants_of(report) == {"fleet-a": "unchanged", "fleet-b": "pending", "fleet-c": "unchanged"}
+    assert report["counts"] == {"pending": 1, "unchanged": 2}
+    assert "fleet-b/vhost" in [step["name"] for step in tenants_of(report, "steps")["fleet-b"]]
     assert fleet.max_connections("fleet-b") == allowed
     assert fleet.latest() == before
 
@@ -141,7 +141,7 @@ def test_a_failed_canary_stops_the_rollout_until_it_is_repaired(fleet: Fleet) ->
     before = fleet.max_connections("fleet-b")
     report = fleet.rollout("--canary", "fleet-a", "--failure-budget", "100%", ends_with=1)
     assert report["status"] == "stopped"
-    assert tenants_of(report) == {"fleet-a": "failed"} | dict.fromkeys(NAMES[1:], "pending")
+    assert tenants_of(report) == {"fleet-a": "failed", "fleet-b": "pending", "fleet-c": "unchanged"}
     assert "unknown module 'fax'" in tenants_of(report, "error")["fleet-a"]
     assert fleet.max_connections("fleet-b") == before
     fleet.put(b={"plan": "pro"})
@@ -178,7 +178,13 @@ def test_drift_shows_manual_changes_until_they_are_repaired(fleet: Fleet) -> Non
     assert again.returncode == 0, "without --expect-no-changes a difference is no failure"
     (found,) = json.loads(again.stdout)["tenants"]
     assert (found["found"], [step["name"] for step in found["pending"]]) == ([], ["fleet-c/modulo-crm"])
-    fleet.broker.put("policies", "/cliente_fleet-c", "modulo-crm", json=policy)
+    repaired = fleet.rollout()
+    assert (repaired["status"], tenants_of(repaired)["fleet-c"]) == ("done", "done")
+    assert fleet.policy("fleet-c") == policy
+    nothing = fleet.run("rollout", "--json")
+    assert nothing.returncode == 0, nothing.stderr
+    report = json.loads(nothing.stdout)
+    assert (report["status"], report["counts"]) == ("done", {"unchanged": len(NAMES)})
 
 
 def tenants_done(rollout: Rollout) -> dict[str, float | None]:
@@ -190,7 +196,7 @@ def test_a_second_rollout_is_refused_and_a_killed_one_resumes(fleet: Fleet) -> N
     """Slow: two rollouts deploy each tenant of the fleet."""
     fleet.put(b={"plan": "enterprise"})
     before = fleet.latest().id
-    command = fleet.platform.command(*fleet.command("rollout", "--yes", "--concurrency", "1"))
+    command = fleet.platform.command(*fleet.command("rollout", "--yes", "--all", "--concurrency", "1"))
     none = subprocess.DEVNULL
     folder, env = fleet.platform.folder, fleet.platform.env
     first = subprocess.Popen(command, cwd=folder, env=env, stdin=none, stdout=none, stderr=none)

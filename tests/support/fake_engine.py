@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import pytest
@@ -24,10 +24,17 @@ class FakeBroker:
     username = "kryonix_admin"
 
     def __init__(self) -> None:
+        self.noted: dict[str, Any] = {}
         self.vhosts: dict[str, set[str]] = {}
         self.users: set[str] = set()
         self.held: dict[str, int] = {}
         self.disconnected: list[str] = []
+
+    def get(self, kind: str, *, columns: str) -> list[dict[str, str]]:
+        return [{columns: name} for name in {"vhosts": self.vhosts, "users": self.users}[kind]]
+
+    def notes(self, prefix: str) -> dict[str, Any]:
+        return {name: value for name, value in self.noted.items() if name.startswith(prefix)}
 
     def cut_off(self, users: Iterable[str]) -> None:
         self.disconnected += users
@@ -43,11 +50,16 @@ class FakeBroker:
 
 
 class FakeEngine:
-    """An engine for tenants' stacks. `calls` lists its runs; `fail` makes the next ones end with an error."""
+    """An engine for tenants' stacks. `calls` lists its runs; `fail` makes the next ones end with an error.
+
+    `platform` has the outputs of every platform, `program` is the program's digest.
+    """
 
     def __init__(self) -> None:
         self.broker = FakeBroker()
         self.calls: list[str] = []
+        self.platform: dict[str, Any] = {"broker": self.broker}
+        self.program = "a program"
         self._entries: dict[str, dict[str, Any]] = {}
         self._errors: list[tuple[Exception, bool]] = []
 
@@ -85,7 +97,7 @@ class FakeEngine:
 
     def outputs(self, stack: StackSpec, *, show_secrets: bool = True) -> dict[str, Any]:
         if not stack.name.startswith("tenant-"):
-            return {"broker": self.broker}
+            return self.platform
         entry = self._entries.get(stack.name)
         return {"tenants": {stack.name.removeprefix("tenant-"): dict(entry)}} if entry else {}
 
@@ -100,6 +112,16 @@ class FakeEngine:
 
     def stacks(self) -> list[str]:
         return sorted(self._entries)
+
+    def touch(self, stack: str) -> None:
+        """Write the state of a stack again, as a run from outside does."""
+        self._entries[stack]["written"] = self._entries[stack].get("written", 0) + 1
+
+    def marks(self, names: Collection[str]) -> dict[str, str]:
+        return {name: str(self._entries[name]) for name in names if name in self._entries}
+
+    def program_digest(self) -> str:
+        return self.program
 
     def _run(self, operation: str, stack: StackSpec) -> Summary:
         self.calls.append(operation)

@@ -17,7 +17,7 @@ from kryonix.engines.events import count_changes
 from kryonix.fleet.drift import Drift
 from kryonix.fleet.members import Member
 from kryonix.fleet.placement import Load, Placement
-from kryonix.fleet.waves import Waves
+from kryonix.fleet.waves import Plan
 from kryonix.registry.desired_states import DesiredState
 from kryonix.registry.rollouts import Rollout, RolloutTenant
 from kryonix.topology.catalog import size_text
@@ -42,13 +42,17 @@ _DRIFT_COLUMNS: Final[tuple[Column[Drift], ...]] = (
     Column("changed outside Kryonix", lambda drift: _problem(drift) or _changed_outside(drift), min_width=14),
     Column("the next rollout would", lambda drift: steps_text(drift.pending), min_width=14),
 )
-_DRY_RUN_COLUMNS: Final[tuple[Column[tuple[int, Drift]], ...]] = (
+_DRY_RUN_COLUMNS: Final[tuple[Column[tuple[int | None, Drift]], ...]] = (
     Column("wave", lambda planned: wave_name(planned[0])),
     Column("tenant", lambda planned: planned[1].tenant, min_width=14),
     Column("cell", lambda planned: planned[1].cell, min_width=8),
     Column(
         "would",
-        lambda planned: _problem(planned[1]) or steps_text(planned[1].pending) or "change nothing",
+        lambda planned: (
+            "unchanged"
+            if planned[0] is None
+            else _problem(planned[1]) or steps_text(planned[1].pending) or "change nothing"
+        ),
         min_width=14,
     ),
 )
@@ -179,28 +183,39 @@ def _problem(drift: Drift) -> Text | None:
     return Text(drift.problem, "red") if drift.problem else None
 
 
-def dry_run_json(waves: Waves, found: Mapping[str, Drift]) -> dict[str, Any]:
+def dry_run_json(plan: Plan, found: Mapping[str, Drift]) -> dict[str, Any]:
     tenants = [
         {
             "id": name,
             "cell": found[name].cell,
-            "wave": index,
+            "wave": wave,
+            "status": "unchanged" if wave is None else "pending",
             "changes": count_changes(found[name].pending),
             "steps": [step_json(step) for step in found[name].pending],
             "problem": found[name].problem,
         }
-        for index, wave in enumerate(waves)
-        for name in wave
+        for wave, name in _planned(plan)
     ]
-    return {"dry_run": True, "waves": [list(wave) for wave in waves], "tenants": tenants}
+    return {
+        "dry_run": True,
+        "waves": [list(wave) for wave in plan.waves],
+        "tenants": tenants,
+        "counts": dict(Counter(tenant["status"] for tenant in tenants)),
+    }
 
 
-def dry_run_table(waves: Waves, found: Mapping[str, Drift], console: Console) -> Table:
+def dry_run_table(plan: Plan, found: Mapping[str, Drift], console: Console) -> Table:
     """Return the waves and what would change."""
     changing = sum(drift.differs for drift in found.values())
     title = f"dry run: {changing} of {len(found)} tenant(s) would change; nothing was changed"
-    planned = ((index, found[name]) for index, wave in enumerate(waves) for name in wave)
+    planned = ((wave, found[name]) for wave, name in _planned(plan))
     return responsive_table(title, _DRY_RUN_COLUMNS, planned, console)
+
+
+def _planned(plan: Plan) -> Iterator[tuple[int | None, str]]:
+    """Yield every tenant with its wave, None for one that is left out."""
+    yield from ((index, name) for index, wave in enumerate(plan.waves) for name in wave)
+    yield from ((None, name) for name in plan.unchanged)
 
 
 def rollout_json(rollout: Rollout) -> dict[str, Any]:
@@ -254,5 +269,5 @@ def _rollout_line(rollout: Rollout) -> str:
     return f"rollout {rollout.id} {rollout.status}: {text or 'no tenants'}"
 
 
-def wave_name(index: int) -> str:
-    return "canaries" if index == 0 else f"wave {index}"
+def wave_name(index: int | None) -> str:
+    return "" if index is None else "canaries" if index == 0 else f"wave {index}"

@@ -46,6 +46,16 @@ class Store:
         """True if the stack has any state."""
         return (self.folder / CHECKPOINT).exists() or (self.folder / JOURNAL).exists()
 
+    @property
+    def mark(self) -> str:
+        """A text that changes whenever a state is written, without reading it; empty with none, or a journal."""
+        try:
+            found = (self.folder / CHECKPOINT).stat()
+        except FileNotFoundError:
+            return ""
+        unfinished = (self.folder / JOURNAL).exists()
+        return "" if unfinished else f"local {found.st_ino} {found.st_size} {found.st_mtime_ns}"
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Make the folder and hold the stack's lock; it ends with the process. Raise `StateLocked`."""

@@ -133,6 +133,21 @@ WHERE cliente_id = %(id)s AND updated_at = %(updated_at)s;
 -- mark_unapplied --
 UPDATE tenants.desired_states SET applied_at = NULL WHERE cliente_id = %(id)s;
 
+-- fetch_applied_digests --
+-- One tenant's, or all if id is null. Not by the column's name: before the platform's next `up`, a registry of an older
+-- version does not have it.
+SELECT cliente_id, to_jsonb(d) ->> 'applied_digest' AS digest
+FROM tenants.desired_states AS d
+WHERE (%(id)s::text IS NULL OR cliente_id = %(id)s) AND to_jsonb(d) ->> 'applied_digest' IS NOT NULL;
+
+-- keeps_applied_digests --
+SELECT to_jsonb(d) ? 'applied_digest' AS kept FROM tenants.desired_states AS d WHERE cliente_id = %(id)s;
+
+-- put_applied_digest --
+-- Null clears it. With `before`, only if it is still that one.
+UPDATE tenants.desired_states SET applied_digest = %(digest)s
+WHERE cliente_id = %(id)s AND (%(before)s::text IS NULL OR applied_digest = %(before)s);
+
 -- put_final_export --
 INSERT INTO tenants.final_exports (cliente_id, definitions, rows)
 VALUES (%(id)s, %(definitions)s, %(rows)s);

@@ -18,6 +18,12 @@ INSERT INTO tenants.rollout_tenants (rollout, cliente_id, wave, place)
 SELECT %(rollout)s, t.cliente_id, %(wave)s, t.place
 FROM unnest(%(tenants)s::text[]) WITH ORDINALITY AS t (cliente_id, place);
 
+-- add_unchanged_tenants --
+-- The tenants that it leaves out, in no wave.
+INSERT INTO tenants.rollout_tenants (rollout, cliente_id, place, status)
+SELECT %(rollout)s, t.cliente_id, t.place, 'unchanged'
+FROM unnest(%(tenants)s::text[]) WITH ORDINALITY AS t (cliente_id, place);
+
 -- resume_rollout --
 -- Interrupted and failed tenants are tried again.
 WITH again AS (

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
-from kryonix.engines.engine import StackSpec
+from kryonix.engines.engine import StackSpec, ignore
 from kryonix.engines.errors import EngineFailed
-from kryonix.engines.events import Summary
+from kryonix.engines.events import OnEvent, Summary
 from kryonix.errors import Failure
+from kryonix.fleet.unchanged import Unchanged
+from kryonix.registry.connection import connect
+from kryonix.tenants.digests import Digests
 from kryonix.tenants.errors import DoesNotFit, InvalidTenant, TenantExists, UnknownTenant, WouldLoseMessages, WrongState
 from kryonix.tenants.lifecycle import TenantLifecycle
 from kryonix.topology.catalog import default_catalog
@@ -18,7 +23,7 @@ from kryonix.topology.cells import Cell, Cells
 from kryonix.topology.expansion import expand
 from kryonix.topology.tenants import Tenant
 from tests.conftest import ALL_MODULES
-from tests.integration.signup.conftest import WRITER, Registry, registry, server  # noqa: F401  fixtures
+from tests.integration.signup.conftest import OWNER, WRITER, Registry, registry, server  # noqa: F401  fixtures
 from tests.support.fake_engine import FakeEngine
 
 CELLS = Cells(cells={"main": Cell(platform="organization/kryonix/none")})
@@ -280,3 +285,142 @@ def test_converging_restores_a_lost_vhost(lifecycle: TenantLifecycle, engine: Fa
     engine.broker.vhosts.clear()
     lifecycle.converge("acme")
     assert "/cliente_acme" in engine.broker.vhosts
+
+
+@pytest.fixture
+def unchanged(registry: Registry, lifecycle: TenantLifecycle, engine: FakeEngine) -> Callable[[], bool]:  # noqa: F811
+    """Whether a rollout now would leave the tenant out."""
+    found = Unchanged(registry.dsn(WRITER), engine, CELLS, default_catalog())
+    return lambda: "acme" in found.find(lifecycle.states())
+
+
+def test_every_operation_that_succeeds_leaves_nothing_to_roll_out(
+    lifecycle: TenantLifecycle, unchanged: Callable[[], bool]
+) -> None:
+    lifecycle.create(ACME)
+    assert unchanged()
+    operations: list[Callable[[], object]] = [
+        partial(lifecycle.change, "acme", modules=BOTH, plan="pro"),
+        partial(lifecycle.suspend, "acme"),
+        partial(lifecycle.resume, "acme"),
+        partial(lifecycle.rotate, "acme", overlap=timedelta(0)),
+        partial(lifecycle.converge, "acme"),
+    ]
+    for operation in operations:
+        operation()
+        assert unchanged(), operation
+    lifecycle.offboard("acme")
+    assert not unchanged(), "a rollout does not touch it, and says so"
+    lifecycle.resume("acme")
+    assert unchanged()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before its work", "after its work"])
+def test_a_failed_run_is_rolled_out_again_though_all_is_as_it_was(
+    lifecycle: TenantLifecycle, engine: FakeEngine, unchanged: Callable[[], bool], after: bool
+) -> None:
+    lifecycle.create(ACME)
+    for _ in ("refresh", "up"):  # a refresh that fails is followed by a run
+        engine.fail(DIED, after=after)
+    with pytest.raises(EngineFailed):
+        lifecycle.converge("acme")
+    assert not unchanged()
+    lifecycle.converge("acme")
+    assert unchanged()
+
+
+def test_a_killed_run_is_rolled_out_again(
+    lifecycle: TenantLifecycle, engine: FakeEngine, unchanged: Callable[[], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lifecycle.create(ACME)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Digests, "digest", killed)  # between the run and its note
+    with pytest.raises(KeyboardInterrupt):
+        lifecycle.converge("acme")
+    monkeypatch.undo()
+    monkeypatch.setattr("kryonix.tenants.stacks.Broker.of", lambda outputs: outputs["broker"])
+    assert not unchanged()
+
+
+def test_a_program_that_changes_during_a_run_is_not_taken_for_applied(
+    lifecycle: TenantLifecycle, engine: FakeEngine, unchanged: Callable[[], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up = engine.up
+
+    def slow(stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
+        done = up(stack)
+        engine.program = "another program"
+        return done
+
+    monkeypatch.setattr(engine, "up", slow)
+    lifecycle.create(ACME)
+    assert not unchanged()
+    engine.program = "a program"
+    assert not unchanged(), "nobody knows which one has run"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda engine, its: engine.touch("tenant-acme"),
+        lambda engine, its: engine.platform.update(amqp_host="elsewhere"),
+        lambda engine, its: setattr(engine, "program", "another"),
+        lambda engine, its: engine.broker.vhosts.clear(),
+        lambda engine, its: engine.broker.users.clear(),
+        lambda engine, its: engine.broker.noted.update({"kryonix-kept-out/cliente_acme": {}}),
+        lambda engine, its: its.query("UPDATE tenants.desired_states SET plan = 'pro'"),
+    ],
+    ids=["state", "platform", "program", "lost vhost", "lost users", "cut off", "row"],
+)
+def test_a_change_from_outside_is_rolled_out(
+    lifecycle: TenantLifecycle,
+    engine: FakeEngine,
+    registry: Registry,  # noqa: F811
+    unchanged: Callable[[], bool],
+    change: Callable[[FakeEngine, Registry], object],
+) -> None:
+    lifecycle.create(ACME)
+    change(engine, registry)
+    assert not unchanged()
+    lifecycle.converge("acme")
+    engine.broker.noted.clear()
+    assert unchanged()
+
+
+def test_reading_a_stack_keeps_it_unchanged_and_a_difference_does_not(
+    lifecycle: TenantLifecycle,
+    engine: FakeEngine,
+    registry: Registry,  # noqa: F811
+) -> None:
+    found = Unchanged(registry.dsn(WRITER), engine, CELLS, default_catalog())
+    lifecycle.create(ACME)
+    applied = found.find(lifecycle.states())["acme"]
+    engine.touch("tenant-acme")  # the Pulumi CLI writes the state of every refresh
+    found.renew(lifecycle.state("acme"), applied)
+    assert found.find(lifecycle.states()).keys() == {"acme"}
+    found.renew(lifecycle.state("acme"), applied)
+    assert found.find(lifecycle.states()).keys() == {"acme"}, "the note of an older reading is not taken"
+    found.forget("acme")
+    assert found.find(lifecycle.states()) == {}
+    found.renew(lifecycle.state("acme"), applied)
+    assert found.find(lifecycle.states()) == {}
+
+
+def test_nothing_is_noted_in_a_registry_of_an_older_version(
+    lifecycle: TenantLifecycle,
+    registry: Registry,  # noqa: F811
+    unchanged: Callable[[], bool],
+) -> None:
+    owner = registry.dsn(OWNER)
+    with connect(owner) as connection:
+        connection.execute("ALTER TABLE tenants.desired_states RENAME applied_digest TO later")
+    try:
+        lifecycle.create(ACME)
+        lifecycle.converge("acme")
+        assert not unchanged()
+    finally:
+        with connect(owner) as connection:
+            connection.execute("ALTER TABLE tenants.desired_states RENAME later TO applied_digest")

@@ -177,6 +177,15 @@ def test_completed_tenants_are_not_repeated() -> None:
     assert fleet.touched == ["t1", "t2"]
 
 
+def test_unchanged_tenants_are_not_run_and_count_in_no_budget() -> None:
+    left_out = [RolloutTenant(cliente_id=f"u{number}", wave=None, status="unchanged") for number in range(8)]
+    fleet = Fleet(broken("t1"))
+    status, ended = run(fleet, [*planned(2), *left_out], budget="10%")
+    assert (status, fleet.touched) == ("stopped", ["t0", "t1"])
+    assert ended["u0"] == left_out[0]
+    assert run(Fleet(), left_out)[0] == "done"
+
+
 def test_a_tenant_is_recorded_before_it_is_changed() -> None:
     notes = Notes()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ class Kept:
 
     def stacks(self) -> list[str]:
         return sorted(self._outputs)
+
+    def marks(self, names: Collection[str]) -> dict[str, str]:
+        raise AssertionError("nothing but outputs and names is read")
+
+    def program_digest(self) -> str:
+        raise AssertionError("nothing but outputs and names is read")
 
     def preview(self, stack: StackSpec, on_event: OnEvent = ignore) -> Summary:
         raise AssertionError("nothing but outputs is read")
