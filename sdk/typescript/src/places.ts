@@ -67,7 +67,7 @@ export class Places {
       routingKey,
       queues: this.of(module, action)!.queues,
       expiry: decision.mobileOptimized ? this.#catalog.modules[module]!.mobileExpiry : undefined,
-      headers: { modulo: module, acao: action, ...this.#headers(decision) },
+      headers: Object.freeze({ modulo: module, acao: action, ...this.#headers(decision) }),
     };
   }
 
@@ -86,7 +86,7 @@ export class Places {
       routingKey: "",
       queues: modules.map(([name, module]) => this.#names.queue(name, module.actions[0]!)),
       expiry: undefined,
-      headers: this.#headers(decision),
+      headers: Object.freeze(this.#headers(decision)),
     };
   }
 
