@@ -60,7 +60,7 @@ export interface LinkOptions {
   readonly heartbeat: number;
   readonly log: Logger;
   /** For tests: ms before the first attempt to go back. */
-  readonly awayMs?: number;
+  readonly awayMs?: number | undefined;
 }
 
 /**

@@ -4,15 +4,17 @@
  * When the broker throttles publishers, acknowledgements still get through on the other connection.
  */
 
-import type { ConnectionOptions } from "node:tls";
+import type { SecureContextOptions } from "node:tls";
+import type { Address } from "../configuration.ts";
 import { AccessRefused, NotConnected } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Envelope } from "../message.ts";
 import type { Deliver, QueueFigures, Server, Subscription, Transport } from "../transport.ts";
 import { Unanswered } from "./delivery.ts";
 import { notConnected } from "./failures.ts";
+import { queueFigures } from "./figures.ts";
 import { Link, type LinkOptions, type User } from "./link.ts";
-import type { Node } from "./node.ts";
+import { hostPort, type Node } from "./node.ts";
 import { Publisher } from "./publisher.ts";
 import { AmqpSubscription } from "./subscription.ts";
 import { pause, seconds, TooLate, Turn, within } from "./waiting.ts";
@@ -24,24 +26,23 @@ const NOT_FOUND = 404;
 
 /** What a transport is made of. */
 export interface AmqpOptions {
-  readonly nodes: readonly Node[];
+  readonly address: Address;
   /** The name of its connections, shown by the broker. */
   readonly name: string;
-  readonly tls: ConnectionOptions;
   /** Seconds. */
   readonly heartbeat: number;
   readonly log: Logger;
-  /** Reads the management API's figures, in so many seconds. */
-  readonly figures: (timeout: number) => Promise<readonly QueueFigures[]>;
+  /** Replaces the trust of the address. */
+  readonly tls?: SecureContextOptions | undefined;
   /** For tests: ms before the first attempt to go back to the own node. */
-  readonly awayMs?: number;
+  readonly awayMs?: number | undefined;
 }
 
 /** A tenant's vhost on RabbitMQ. */
 export class AmqpTransport implements Transport, User {
   answers = 0;
   readonly #options: AmqpOptions;
-  readonly #place: string;
+  readonly #link: LinkOptions;
   readonly #links: Link[] = [];
   readonly #opening = new Turn();
   readonly #questions = new Turn();
@@ -52,24 +53,32 @@ export class AmqpTransport implements Transport, User {
   #questionLane: Lane | undefined;
   #asking = 0;
 
+  /** Throws ConfigurationError. */
   constructor(options: AmqpOptions) {
+    const { address } = options;
     this.#options = options;
-    const [first] = options.nodes as [Node];
-    const hosts = options.nodes.map((node) => `${node.host}:${node.port}`).join(",");
-    this.#place = `${first.scheme}://${hosts}${first.vhost}`;
+    this.#link = {
+      nodes: nodesOf(address),
+      place: `${address.scheme}://${address.nodes.map(hostPort).join(",")}${address.vhost}`,
+      name: options.name,
+      tls: options.tls ?? address.tls(),
+      heartbeat: options.heartbeat,
+      log: options.log,
+      awayMs: options.awayMs,
+    };
   }
 
   /** Connect, within so many seconds. Rejects with AccessRefused at once, with NotConnected at the deadline. */
   async open(timeout: number): Promise<void> {
-    this.#unused = await this.#link(timeout * 1000);
+    this.#unused = await this.#linked(timeout * 1000);
   }
 
   /** Return the unused link of `open`, or a new one. */
-  async #link(ms: number): Promise<Link> {
+  async #linked(ms: number): Promise<Link> {
     const unused = this.#unused;
     this.#unused = undefined;
     if (unused !== undefined) return unused;
-    const link = new Link({ ...this.#options, place: this.#place } satisfies LinkOptions);
+    const link = new Link(this.#link);
     if (this.#links.length === 0) link.add(this); // for the questions
     link.onDead((node) => {
       for (const each of this.#links) each.suspect(node);
@@ -84,7 +93,7 @@ export class AmqpTransport implements Transport, User {
   }
 
   get server(): Server {
-    const { host, port } = this.#links[0]?.node ?? this.#options.nodes[0]!;
+    const { host, port } = this.#links[0]?.node ?? this.#link.nodes[0]!;
     return { host, port };
   }
 
@@ -120,14 +129,14 @@ export class AmqpTransport implements Transport, User {
 
   async #firstPublish(envelope: Envelope, ms: number): Promise<void> {
     const deadline = performance.now() + ms;
-    await this.#linked(ms, async (left) => {
-      this.#publisher ??= new Publisher(await this.#link(left));
+    await this.#inTurn(ms, async (left) => {
+      this.#publisher ??= new Publisher(await this.#linked(left));
     });
     await this.#publisher!.publish(envelope, deadline - performance.now());
   }
 
   /** Open one link at a time. Rejects with NotConnected at the caller's own deadline. */
-  async #linked(ms: number, work: (left: number) => Promise<void>): Promise<void> {
+  async #inTurn(ms: number, work: (left: number) => Promise<void>): Promise<void> {
     const deadline = performance.now() + ms;
     try {
       await within(
@@ -136,7 +145,7 @@ export class AmqpTransport implements Transport, User {
       );
     } catch (error) {
       if (!(error instanceof TooLate)) throw error;
-      throw new NotConnected(`no connection to ${this.#place} within ${seconds(ms)}`);
+      throw new NotConnected(`no connection to ${this.#link.place} within ${seconds(ms)}`);
     }
   }
 
@@ -148,8 +157,8 @@ export class AmqpTransport implements Transport, User {
     answerWithin: number,
   ): Promise<Subscription> {
     const deadline = performance.now() + timeout * 1000;
-    await this.#linked(timeout * 1000, async (left) => {
-      this.#consuming ??= await this.#link(left);
+    await this.#inTurn(timeout * 1000, async (left) => {
+      this.#consuming ??= await this.#linked(left);
     });
     const wanted = { queues, prefetch, deliver, answerWithin };
     const subscription = new AmqpSubscription(this.#consuming!, wanted, this.#unanswered, this.#options.log);
@@ -172,7 +181,9 @@ export class AmqpTransport implements Transport, User {
       );
     } catch (error) {
       if (!(error instanceof TooLate)) throw error;
-      throw new NotConnected(`${this.#place} did not say within ${seconds(timeout * 1000)} whether it has ${queue}`);
+      throw new NotConnected(
+        `${this.#link.place} did not say within ${seconds(timeout * 1000)} whether it has ${queue}`,
+      );
     }
   }
 
@@ -195,7 +206,7 @@ export class AmqpTransport implements Transport, User {
           return false;
         }
         if (code === ACCESS_REFUSED) {
-          const { username } = this.#options.nodes[0]!;
+          const { username } = this.#options.address;
           const remedy = "Check that the queue belongs to the tenant, and that the tenant is not suspended";
           throw new AccessRefused(`${username} has no permission to look for the queue ${queue}`, {
             remedy,
@@ -210,7 +221,7 @@ export class AmqpTransport implements Transport, User {
   }
 
   queues(timeout: number): Promise<readonly QueueFigures[]> {
-    return this.#options.figures(timeout);
+    return queueFigures(this.#options.address, this.#link.tls, timeout);
   }
 
   async ping(timeout: number): Promise<void> {
@@ -219,9 +230,9 @@ export class AmqpTransport implements Transport, User {
     } catch (error) {
       if (error instanceof NotConnected) throw error;
       if (error instanceof TooLate) {
-        throw new NotConnected(`${this.#place} did not answer within ${timeout} s`);
+        throw new NotConnected(`${this.#link.place} did not answer within ${timeout} s`);
       }
-      throw notConnected(this.#options.nodes[0]!, error);
+      throw notConnected(this.#link.nodes[0]!, error);
     }
   }
 
@@ -236,4 +247,17 @@ export class AmqpTransport implements Transport, User {
   async close(): Promise<void> {
     await Promise.all(this.#links.map((link) => link.close()));
   }
+}
+
+function nodesOf(address: Address): Node[] {
+  const { scheme, username, vhost, external } = address;
+  return address.nodes.map(({ host, port }) => ({
+    scheme,
+    host,
+    port,
+    username,
+    password: address.password(),
+    vhost,
+    external,
+  }));
 }
