@@ -146,7 +146,7 @@ def milliseconds(expires: Any, message_id: str) -> int:
     seconds = expires.total_seconds() if hasattr(expires, "total_seconds") else expires
     seconds = checked_seconds("expires", seconds, message_id=message_id)
     if 0.001 <= seconds <= _MAX_EXPIRY_S:
-        return int(seconds * 1000)
+        return math.floor(seconds * 1000 + 0.5)  # cut off, 1.001 s would be 1,000 ms
     problem = f"expires: {expires!r:.60} is not between a millisecond and a year"
     raise ConfigurationError(problem, message_id=message_id, remedy="Leave it out to use the module's retention")
 

@@ -19,7 +19,7 @@ TRIAL_PREFIX: Final = "kryonix-check."
 Priority = Literal["high", "medium", "low"]
 PRIORITIES: Final[tuple[Priority, ...]] = ("high", "medium", "low")
 
-_VHOST = re.compile(rf"^/cliente_({TENANT_ID})$")
+_VHOST = re.compile(rf"/cliente_({TENANT_ID})")
 
 
 def priority_name(priority: int) -> Priority:
@@ -41,7 +41,7 @@ def platform_container(stack: str, role: str) -> str:
 
 def tenant_of_vhost(vhost: str) -> str | None:
     """Return the id of a vhost's tenant, or None."""
-    match = _VHOST.match(vhost)
+    match = _VHOST.fullmatch(vhost)
     return match.group(1) if match else None
 
 
