@@ -23,6 +23,7 @@ import yaml
 
 from kryonix.engines.local import LocalStack
 from kryonix.engines.local.secrets import Vault
+from tests.support import preloaded
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -129,16 +130,7 @@ class Project:
 
     def kryonix(self, *arguments: str, timeout: float = 300) -> Result:
         """Run the command, whatever its exit status."""
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        return preloaded.run(arguments, folder=self.folder, env=self.env, timeout=timeout)
 
     def run(self, operation: str, *arguments: str, engine: str = "local") -> Result:
         """Run an operation on the stack, whatever its exit status."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.support import preloaded
 from tests.support.project import ROOT, Result
 
 CATALOG = "kryonix/topology/catalog.yaml"
@@ -80,16 +80,7 @@ class Repository:
 
     def kryonix(self, *arguments: str) -> Result:
         """Run the command by the repository's own code, whatever its exit status."""
-        return subprocess.run(
-            [sys.executable, "-m", "kryonix", *arguments],
-            cwd=self.folder,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        return preloaded.run(arguments, folder=self.folder, env=self.env)
 
     def review(self, *arguments: str, against: str = "base") -> Result:
         """The review of the change, as Markdown."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from tests.support import preloaded
 from tests.support.amqp import Application
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project, Result, tenant
@@ -28,16 +29,8 @@ class Own:
 
     def run(self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 90) -> Result:
         """Run the command, whatever its exit status."""
-        return subprocess.run(
-            self.project.command(*arguments),
-            cwd=self.project.folder,
-            env=self.env if env is None else env,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        env = self.env if env is None else env
+        return preloaded.run(arguments, folder=self.project.folder, env=env, timeout=timeout)
 
     def json(self, *arguments: str) -> Any:
         """Run the command, which has to succeed, and return its JSON."""
