@@ -91,6 +91,7 @@ export class Address {
 
   /** Return what verifies the broker's certificate, and shows the tenant's if there is one. Throws ConfigurationError. */
   tls(): SecureContextOptions {
+    if (this.scheme === "amqp" && !this.managementUrls.some((url) => url.startsWith("https:"))) return {};
     const options: SecureContextOptions = { ca: this.caCertificate === "" ? systemCas() : this.caCertificate };
     if (this.caCertificate !== "" && !isCertificate(this.caCertificate)) {
       throw new ConfigurationError("the CA to trust is not a certificate in PEM", { remedy: REMEDY_CA });

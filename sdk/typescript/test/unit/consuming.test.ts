@@ -1,0 +1,220 @@
+import { afterEach, beforeEach, expect, test } from "vitest";
+import {
+  ConfigurationError,
+  MemoryIdempotency as Idempotency,
+  KryonixMessagingSDK,
+  type Logger,
+  MemoryBroker,
+  type MemoryIdempotency,
+  type Message,
+  type MessagingClient,
+  NotConnected,
+  Reject,
+  Retry,
+} from "../../src/index.ts";
+
+const silent: Logger = { info: () => {}, warn: () => {}, error: () => {} };
+let broker: MemoryBroker;
+let client: MessagingClient;
+
+beforeEach(async () => {
+  broker = new MemoryBroker({ modules: ["crm"], delay: 0.01 });
+  client = await broker.connect({ logger: silent });
+});
+
+afterEach(async () => {
+  await client.close(1);
+  broker.close();
+});
+
+/** Return a promise of so many messages, and the handler that gets them. */
+function collect(count: number, then: (message: Message) => void = () => {}) {
+  const taken: Message[] = [];
+  let done!: (messages: Message[]) => void;
+  const all = new Promise<Message[]>((resolve) => {
+    done = resolve;
+  });
+  const handler = async (message: Message) => {
+    taken.push(message);
+    if (taken.length === count) setImmediate(done, taken);
+    then(message);
+  };
+  return { all, handler };
+}
+
+test("a handler gets the message as it was sent", async () => {
+  const { all, handler } = collect(1);
+  await client.crm.consume("leads.create", handler);
+  await client.crm.send("leads.create", { name: "Ana" }, { messageId: "m-1", headers: { a: 1 } });
+  const [message] = await all;
+  expect(message).toMatchObject({ data: { name: "Ana" }, messageId: "m-1", attempt: 1, application: "test" });
+  expect(message?.headers).toMatchObject({ a: 1 });
+  expect(message?.route).toMatchObject({ module: "crm", action: "leads.create", exchange: "cliente_memory" });
+  expect(message?.receivedAt).toBeInstanceOf(Date);
+});
+
+test("a failed message comes back, and is a dead letter after the last attempt", async () => {
+  const { all, handler } = collect(4, () => {
+    throw new Error("no");
+  });
+  const consumer = await client.crm.consume("leads.create", handler);
+  await client.crm.send("leads.create", {});
+  expect((await all).map((message) => message.attempt)).toEqual([1, 2, 3, 4]);
+  await consumer.stop();
+  expect(broker.deadLetters("crm", "leads.create")).toHaveLength(1);
+});
+
+test("a rejected message is a dead letter with its reason", async () => {
+  const { all, handler } = collect(1, () => {
+    throw new Reject("no data");
+  });
+  const consumer = await client.crm.consume("leads.create", handler);
+  await client.crm.send("leads.create", {});
+  await all;
+  await consumer.stop();
+  expect(broker.deadLetters("crm", "leads.create")[0]?.headers).toMatchObject({ "kryonix-reason": "no data" });
+  expect(consumer.rejected).toBe(1);
+});
+
+test("a stream ends with its loop", async () => {
+  await client.crm.send("leads.create", 1);
+  await client.crm.send("leads.create", 2);
+  const taken: unknown[] = [];
+  for await (const item of client.crm.stream("leads.create")) {
+    await item.handle(async (message) => void taken.push(message.data));
+    if (taken.length === 2) break;
+  }
+  expect(taken).toEqual([1, 2]);
+  expect(broker.messages("crm", "leads.create")).toEqual([]);
+});
+
+test("data that does not fit the model is a dead letter at once", async () => {
+  const model = (data: unknown) => {
+    if (typeof (data as { name?: unknown }).name !== "string") throw new TypeError("name: expected text");
+    return data as { name: string };
+  };
+  const { all, handler } = collect(1);
+  const consumer = await client.crm.consume(
+    "leads.create",
+    async (message: Message<{ name: string }>) => {
+      await handler(message);
+    },
+    { model },
+  );
+  await client.crm.send("leads.create", { name: 7 });
+  await client.crm.send("leads.create", { name: "Ana" });
+  expect((await all)[0]?.data).toEqual({ name: "Ana" });
+  await consumer.stop();
+  const [dead] = broker.deadLetters("crm", "leads.create");
+  expect(dead?.headers["kryonix-reason"]).toContain("name: expected text");
+});
+
+test("a schema of a validation library is a model", async () => {
+  const schema = {
+    "~standard": {
+      validate: (value: unknown) =>
+        typeof value === "number"
+          ? { value: value * 2 }
+          : { issues: [{ message: "expected a number", path: ["a", 0] }] },
+    },
+  };
+  const { all, handler } = collect(1);
+  const consumer = await client.crm.consume<number>("leads.create", handler as never, { model: schema });
+  await client.crm.send("leads.create", "x");
+  await client.crm.send("leads.create", 21);
+  expect((await all)[0]?.data).toBe(42);
+  await consumer.stop();
+  expect(broker.deadLetters("crm", "leads.create")[0]?.headers["kryonix-reason"]).toContain("a[0]: expected a number");
+  await expect(client.crm.consume("leads.create", handler, { model: 7 as never })).rejects.toThrow("model: number");
+});
+
+test("a message with the id of a handled one is not handled again", async () => {
+  const idempotency: MemoryIdempotency = new Idempotency();
+  const once = await broker.connect({ idempotency });
+  const { all, handler } = collect(2);
+  const consumer = await once.crm.consume("leads.create", handler, { concurrency: 1 });
+  for (const messageId of ["m-1", "m-1", "m-2"]) await once.crm.send("leads.create", {}, { messageId });
+  expect((await all).map((message) => message.messageId)).toEqual(["m-1", "m-2"]);
+  expect(consumer.duplicates).toBe(1);
+  await once.close();
+});
+
+test("close lets handlers finish, and gives back the rest", async () => {
+  let [began, finish] = [() => {}, () => {}];
+  const begun = new Promise<void>((resolve) => {
+    began = resolve;
+  });
+  const finished = new Promise<void>((resolve) => {
+    finish = resolve;
+  });
+  await client.crm.consume(
+    "leads.create",
+    async () => {
+      began();
+      await finished;
+    },
+    { concurrency: 1 },
+  );
+  await client.crm.send("leads.create", 1);
+  await client.crm.send("leads.create", 2);
+  await begun;
+  const closing = client.close();
+  finish();
+  await closing;
+  const next = await broker.connect();
+  for await (const item of next.crm.stream("leads.create")) {
+    expect(item.message.data).toBe(2);
+    await item.done();
+    break;
+  }
+  await next.close();
+});
+
+test("run ends with the client", async () => {
+  const running = client.run();
+  await client.close();
+  await running;
+  expect(process.listenerCount("SIGTERM")).toBe(0);
+});
+
+test.each([
+  [() => client.crm.consume("leads.create", 7 as never), "handler: number is not a function"],
+  [() => client.crm.consume("leads.create", async () => {}, { handlerTimeout: 86_401 }), "handlerTimeout 86,401 s"],
+  [() => client.crm.consume("leads.create", async () => {}, { concurrency: 0 }), "concurrency: 0"],
+])("a wrong consumer is refused: %#", async (consume, text) => {
+  await expect(consume()).rejects.toThrow(ConfigurationError);
+  await expect(consume()).rejects.toThrow(text);
+});
+
+test("the source document's callback answers for its message", async () => {
+  const sdk = new KryonixMessagingSDK("memory", {
+    amqpUri: "amqp://kryonix_memory:x@127.0.0.1:1/%2Fcliente_memory",
+    timeout: 0.1,
+  });
+  expect(() => sdk.client).toThrow("the SDK is not initialized");
+  await expect(sdk.initialize()).rejects.toBeInstanceOf(NotConnected);
+  await sdk.close();
+  Object.defineProperty(sdk, "client", { value: client });
+  const seen: string[] = [];
+  const consumer = await sdk.consumeMessages("crm", "leads.create", async (content, { attempt, clienteId }) => {
+    seen.push(`${clienteId} ${content} ${attempt}`);
+    if (content === "bad") return { success: false, error: "broken" };
+    return attempt === 1 ? { success: false, retry: true } : { success: true };
+  });
+  const result = await sdk.sendCRMMessage("leads.create", "good");
+  expect(result).toMatchObject({ success: true, priority: 5 });
+  await sdk.sendCRMMessage("leads.create", "bad");
+  await expect.poll(() => seen).toEqual(expect.arrayContaining(["memory good 1", "memory bad 1", "memory good 2"]));
+  await consumer.stop();
+  expect(broker.deadLetters("crm", "leads.create")[0]?.headers["kryonix-reason"]).toBe("broken");
+  const stats = await sdk.getQueueStats("crm");
+  expect(stats.find((each) => each.name.endsWith("leads.create.dlq"))?.messages).toBe(1);
+});
+
+test("a login has a place in the source document's constructor", async () => {
+  const login = { username: "kryonix_acme", password: "p/w", vhost: "/cliente_acme", hostname: "127.0.0.1", port: 1 };
+  const other = new KryonixMessagingSDK("other", login);
+  await expect(other.initialize()).rejects.toThrow("tenant 'other' is not the one of the AMQP URI, 'acme'");
+  expect(() => new KryonixMessagingSDK("")).toThrow(ConfigurationError);
+  expect(new Retry("later").message).toBe("later");
+});
