@@ -207,8 +207,7 @@ function sizeOf(value: unknown, depth: number): number | string {
     case "string":
       return value.isWellFormed() ? 5 + Buffer.byteLength(value) : refused(value);
     case "number":
-      // Whole numbers travel as integers of 64 bits.
-      return Number.isFinite(value) && (!Number.isInteger(value) || Math.abs(value) < 2 ** 63) ? 9 : refused(value);
+      return Number.isFinite(value) ? 9 : refused(value);
     case "bigint":
       return value >= -MAX_INTEGER && value < MAX_INTEGER ? 9 : refused(value);
   }

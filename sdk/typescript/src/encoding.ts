@@ -104,6 +104,8 @@ function kindOfArray(values: readonly unknown[], depth: number): Kind {
 }
 
 function kindOfObject(value: Record<string, unknown>, depth: number): Kind {
+  // A Buffer's toJSON would make an object of it.
+  if (ArrayBuffer.isView(value)) return Kind.Wrong;
   if (typeof value.toJSON === "function") return kindOfMade(value, depth);
   if (!isPlainObject(value) && isOpaque(value)) return Kind.Wrong;
   let found: Kind = Kind.Plain;
