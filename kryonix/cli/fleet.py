@@ -99,7 +99,7 @@ def drift(
     not be checked, or 4 with --expect-no-changes if anything differs.
     """
     Outage(platform).refuse_paused()
-    site = open_site(platform, concurrency)
+    site = open_site(platform, concurrency, keep=True)
     states = _included(site.states(cell), tenant)
     found = _examine(site, states, concurrency, "drift")
     print_result(output.drift_json(found), output.drift_text(found, out), json_output)
@@ -133,7 +133,7 @@ def rollout(options: RolloutOptions, platform: PlatformOptions, json_output: Jso
             raise InvalidChoice(f"--dry-run can't be combined with --resume. {remedy}")
     Outage(platform).refuse_paused()
     concurrency = options.concurrency or _CONCURRENCY
-    site = open_site(platform, concurrency)
+    site = open_site(platform, concurrency, keep=True)
     if options.dry_run:
         _dry_run(site, _plan(site, options, canary), concurrency, json_output)
         return
@@ -141,7 +141,7 @@ def rollout(options: RolloutOptions, platform: PlatformOptions, json_output: Jso
         if options.resume:
             running = desk.resume(concurrency=options.concurrency, failure_budget=options.failure_budget)
             if running.concurrency != concurrency:
-                site = open_site(platform, running.concurrency)
+                site = open_site(platform, running.concurrency, keep=True)
         else:
             plan = _plan(site, options, canary)
             if not options.yes and (tenants := sum(map(len, plan.waves))):

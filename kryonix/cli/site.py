@@ -115,11 +115,14 @@ class Site:
         return cell_loads(states, found.uses, found.problems, self.catalog)
 
 
-def open_site(platform: PlatformOptions, concurrency: int = 4) -> Site:
-    """Return this folder's site. Raises InvalidChoice outside a project, or if nothing is deployed."""
+def open_site(platform: PlatformOptions, concurrency: int = 4, *, keep: bool = False) -> Site:
+    """Return this folder's site. Raises InvalidChoice outside a project, or if nothing is deployed.
+
+    With `keep`, its engine is for many runs.
+    """
     project = project_folder()
     cells = load_cells(project, platform.stack)
-    engine = engine_for(platform.engine, project, concurrency=concurrency)
+    engine = engine_for(platform.engine, project, concurrency=concurrency, keep=keep)
     outputs = engine.outputs(StackSpec(name=platform.stack))
     dsn = outputs.get("registry_dsn")
     if not dsn and (own := str(outputs.get("registry_stack", "")).rpartition("/")[2]):

@@ -13,16 +13,17 @@ from kryonix.engines.platform_file import DescribedPlatforms, described_platform
 Choice = Literal["auto", "pulumi", "local"]
 
 
-def engine_for(choice: Choice, project: Path, *, concurrency: int = 4) -> Engine:
+def engine_for(choice: Choice, project: Path, *, concurrency: int = 4, keep: bool = False) -> Engine:
     """Return the engine for a project's stacks; `auto` is the Pulumi CLI if on PATH. Raises EngineUnavailable.
 
-    Platforms that KRYONIX_PLATFORM_FILE describes are read from there.
+    Platforms that KRYONIX_PLATFORM_FILE describes are read from there. With `keep`, the local engine uses its processes
+    again, for many runs; the CLI has a process for each.
     """
-    engine, platforms = _running(choice, project, concurrency), described_platforms()
+    engine, platforms = _running(choice, project, concurrency, keep), described_platforms()
     return DescribedPlatforms(engine, platforms) if platforms else engine
 
 
-def _running(choice: Choice, project: Path, concurrency: int) -> Engine:
+def _running(choice: Choice, project: Path, concurrency: int, keep: bool) -> Engine:
     installed = shutil.which("pulumi") is not None
     if choice == "pulumi" and not installed:
         remedy = "Install it (https://www.pulumi.com/docs/install/), or use `--engine local`"
@@ -33,7 +34,7 @@ def _running(choice: Choice, project: Path, concurrency: int) -> Engine:
         return PulumiEngine(project, concurrency=concurrency, before_creation=refuse_begun_locally)
     from kryonix.engines.process import LocalEngine
 
-    return LocalEngine(project, concurrency=concurrency)
+    return LocalEngine(project, concurrency=concurrency, keep=keep)
 
 
 def refuse_begun_locally(project: Path, name: str) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -43,6 +44,12 @@ class Mortal:
 
     def outputs(self, stack: StackSpec) -> dict[str, Any]:
         return self.engine.outputs(stack)
+
+    def marks(self, names: Collection[str]) -> dict[str, str]:
+        return self.engine.marks(names)
+
+    def program_digest(self) -> str:
+        return self.engine.program_digest()
 
     def _watched(self, operation: Any, stack: StackSpec) -> Summary:
         self.runs += 1

@@ -57,7 +57,7 @@ ALLOWED = {
 
 ANYWHERE = ("errors", "__version__")
 
-LOCAL_ENGINE = {"engines/choice.py", "engines/process.py"}
+LOCAL_ENGINE = {"engines/choice.py", "engines/process.py", "engines/runner.py"}
 """What chooses the local engine, or runs it. The Pulumi CLI's path is none of them."""
 
 PULUMI = {"engines", LOCAL, "policy"}

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Thread
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -27,9 +28,6 @@ ROUNDS = 1_000_000
 SALT_BYTES = 8
 VERIFIER = "pulumi"
 REMEDY = "set PULUMI_CONFIG_PASSPHRASE, or PULUMI_CONFIG_PASSPHRASE_FILE to a file that holds it"
-
-_keys: dict[bytes, Future[bytes]] = {}
-_keys_lock = Lock()
 
 
 def _remedy() -> str:
@@ -111,7 +109,7 @@ class Vault:
             return self._cipher
 
     def _key(self) -> Future[bytes]:
-        return _derive(read_passphrase(), _salt_of(self._state, self._where) if self._state else self._new_salt)
+        return KEYS.derive(read_passphrase(), _salt_of(self._state, self._where) if self._state else self._new_salt)
 
 
 def _sealed(cipher: AESGCM, plaintext: str) -> str:
@@ -141,20 +139,43 @@ def _salt_of(state: str, where: str) -> bytes:
         raise PassphraseError(f"The encryption salt in {where} is not one of Pulumi's (v1:salt:verifier).") from error
 
 
-def _derive(passphrase: str, salt: bytes) -> Future[bytes]:
-    """Return the key, derived once per process, in a thread: OpenSSL releases the interpreter meanwhile.
+class Keys:
+    """The keys that this process knows, each derived once. A name tells nothing of its key or passphrase."""
 
-    By the OpenSSL of cryptography: that of Python is often older, and takes twice as long.
-    """
-    name = hashlib.sha256(salt + passphrase.encode()).digest()
-    with _keys_lock:
-        future = _keys.get(name)
-        if future is None:
-            future = _keys[name] = Future()
+    def __init__(self) -> None:
+        self._keys: dict[bytes, Future[bytes]] = {}
+        self._lock = Lock()
 
-            def derive() -> None:
-                function = PBKDF2HMAC(algorithm=SHA256(), length=32, salt=salt, iterations=ROUNDS)
-                future.set_result(function.derive(passphrase.encode()))
+    def derive(self, passphrase: str, salt: bytes) -> Future[bytes]:
+        """Return the key of a salt, derived in a thread: OpenSSL releases the interpreter meanwhile.
 
-            Thread(target=derive, daemon=True).start()
-    return future
+        By the OpenSSL of cryptography: that of Python is often older, and takes twice as long.
+        """
+        name = hashlib.sha256(salt + passphrase.encode()).digest()
+        with self._lock:
+            future = self._keys.get(name)
+            if future is None:
+                future = self._keys[name] = Future()
+
+                def derive() -> None:
+                    function = PBKDF2HMAC(algorithm=SHA256(), length=32, salt=salt, iterations=ROUNDS)
+                    future.set_result(function.derive(passphrase.encode()))
+
+                Thread(target=derive, daemon=True).start()
+        return future
+
+    def known(self) -> dict[bytes, bytes]:
+        """Return the keys derived so far, by name."""
+        with self._lock:
+            return {name: future.result() for name, future in self._keys.items() if future.done()}
+
+    def learn(self, keys: Mapping[bytes, bytes]) -> None:
+        """Take over keys that another process has derived."""
+        with self._lock:
+            for name, key in keys.items():
+                if name not in self._keys:
+                    future = self._keys[name] = Future()
+                    future.set_result(key)
+
+
+KEYS: Final = Keys()

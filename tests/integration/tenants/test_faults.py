@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -46,6 +46,12 @@ class Scripted:
 
     def export(self, stack: StackSpec) -> dict[str, Any]:
         return {}
+
+    def marks(self, names: Collection[str]) -> dict[str, str]:
+        return {}
+
+    def program_digest(self) -> str:
+        return ""
 
     def outputs(self, stack: StackSpec) -> dict[str, Any]:
         if stack.name == f"tenant-{ID}":
