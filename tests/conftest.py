@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Generator, Iterator
+from pathlib import PurePath
 from typing import Any
 
 import psycopg
@@ -34,15 +35,27 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 settings.register_profile("kryonix", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kryonix")
 
-# The files that take longest start first, so that no process is left with one of them at the end.
+TOGETHER = (
+    "tests/acceptance/signup",
+    "tests/integration/cluster",
+    "tests/integration/engines/handlers",
+    "tests/integration/signup",
+)
+"""Folders whose files share services of their own, and so one process: each process would start them again."""
+
 LONGEST_FIRST = (
-    "test_signup_service",
-    "test_crashes",
-    "test_signup_faults",
-    "test_tenants",
+    "signup",
+    "test_cluster_nodes",
+    "cluster",
+    "test_tls",
     "test_faults",
-    "test_fleet",
     "test_platform_life",
+    "test_tenants",
+    "test_crashes",
+    "test_cluster",
+    "test_hosts",
+    "test_alerts",
+    "test_fleet",
     "test_platform_restore",
     "test_drill",
     "test_removal_under_traffic",
@@ -51,12 +64,33 @@ LONGEST_FIRST = (
     "test_workers",
     "test_floods",
 )
+"""Files and folders by name. They start first, so that no process is left with one of them at the end."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):  # one of several processes: see scripts/test
         order = {name: at for at, name in enumerate(LONGEST_FIRST)}
-        items.sort(key=lambda item: order.get(item.path.stem if "unit" not in item.path.parts else "", len(order)))
+        items.sort(
+            key=lambda item: order.get(_unit_of(item.nodeid).stem if "unit" not in item.path.parts else "", len(order))
+        )
+
+
+def _unit_of(nodeid: str) -> PurePath:
+    """Return what one process runs as a whole: a test's file, or the folder of TOGETHER that it is in."""
+    file = nodeid.partition("::")[0]
+    return PurePath(next((folder for folder in TOGETHER if file.startswith(f"{folder}/")), file))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a process whole files, and whole folders of TOGETHER."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            return str(_unit_of(nodeid))
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
