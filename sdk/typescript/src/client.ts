@@ -31,6 +31,7 @@ import {
   type StreamOptions,
   type TimedSendOptions,
 } from "./facade.ts";
+import { LearnedRouter } from "./learned/router.ts";
 import { type Logger, standardLogger } from "./log.ts";
 import { isPrintable, type Outgoing, type SendResult } from "./message.ts";
 import { type Model, modelOf } from "./model.ts";
@@ -78,6 +79,9 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
   readonly #auditor: Writer<AuditRecord> | undefined;
   readonly #reach: Reach;
   readonly #sender: Sender;
+  readonly #learned: LearnedRouter | undefined;
+  readonly #routerTimeout: number;
+  #ready = false;
   readonly #consumers = new Set<Consumer>();
   readonly #streams = new Set<Stream<never>>();
   #closing: Promise<void> | undefined;
@@ -103,13 +107,17 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
     this.#maxBytes = checkedCount("maxBytes", options.maxBytes ?? MAX_BYTES, MAX_BYTES);
     this.#auditor = options.audit && new Writer<AuditRecord>(options.audit, "audit records", this.#log);
     this.#reach = new Reach(transport);
-    const routerTimeout = checkedSeconds("routerTimeout", options.routerTimeout ?? 1);
+    this.#routerTimeout = checkedSeconds("routerTimeout", options.routerTimeout ?? 1);
+    this.#learned = options.router instanceof LearnedRouter ? options.router : undefined;
+    this.#learned?.serve(tenantId, this.#log);
+    const router = this.#learned === undefined ? options.router : undefined;
     this.#sender = new Sender({
       transport,
       names: this.#names,
       catalog: this.#catalog,
       application,
-      router: new SafeRouter(options.router, new Rules(this.#catalog), routerTimeout, this.#log),
+      router: new SafeRouter(router, new Rules(this.#catalog), this.#routerTimeout, this.#log),
+      learned: this.#learned,
       compression,
       auditor: this.#auditor,
       maxBytes: this.#maxBytes,
@@ -143,7 +151,19 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
     // Check the options before there is a connection to close.
     const client = new MessagingClient(transport, address.tenantId, { ...options, application });
     await transport.open(timeout);
+    await client.ready(timeout);
     return client;
+  }
+
+  /**
+   * Begin to load a learned router's model, and wait for it up to two seconds, at most `timeout`.
+   *
+   * `connect` does it. Without a model, or until it is there, the rules decide.
+   */
+  async ready(timeout = USUAL_TIMEOUT_S): Promise<void> {
+    if (this.#learned === undefined || this.#ready || this.#closing !== undefined) return;
+    this.#ready = true;
+    await this.#learned.start(timeout, this.#routerTimeout);
   }
 
   get tenantId(): string {
@@ -370,6 +390,7 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
       this.#closed = true;
       this.#reach.close();
       await this.#auditor?.close();
+      if (this.#ready) await this.#learned?.close();
       await this.#options.idempotency?.close();
     } finally {
       this.#closed = true;

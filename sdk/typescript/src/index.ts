@@ -16,6 +16,8 @@ export {
   NeverStored,
   PostgresIdempotency,
 } from "./idempotency.ts";
+export { LearnedRouter, type LearnedRouterOptions, type RouterStatus } from "./learned/router.ts";
+export type { Mode } from "./learned/source.ts";
 export type { Logger } from "./log.ts";
 export { MemoryBroker, type MemoryOptions } from "./memory/index.ts";
 export type {

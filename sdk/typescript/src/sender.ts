@@ -16,6 +16,8 @@ import { type Compression, compress, MIN_COMPRESSED } from "./compression.ts";
 import { encode } from "./encoding.ts";
 import { ConfigurationError, MessagingError, NotRoutable } from "./errors.ts";
 import { newId } from "./ids.ts";
+import type { Choice } from "./learned/decider.ts";
+import type { LearnedRouter } from "./learned/router.ts";
 import { type Envelope, isPrintable, type Outgoing, type SendResult } from "./message.ts";
 import type { Names } from "./naming.ts";
 import { type Place, Places } from "./places.ts";
@@ -54,6 +56,8 @@ export interface SenderParts {
   readonly catalog: Catalog;
   readonly application: string;
   readonly router: SafeRouter;
+  /** Instead of the router's own choice: it decides without waiting. */
+  readonly learned: LearnedRouter | undefined;
   readonly compression: Compression | null;
   readonly auditor: Writer<AuditRecord> | undefined;
   readonly maxBytes: number;
@@ -64,6 +68,8 @@ export interface SenderParts {
 export class Sender {
   readonly #parts: SenderParts;
   readonly #places: Places;
+  /** Where the messages of a model's choice go, if they state no expiry. */
+  readonly #chosen = new WeakMap<Choice, Place>();
 
   constructor(parts: SenderParts) {
     this.#parts = parts;
@@ -75,11 +81,9 @@ export class Sender {
     const started = performance.now();
     checkedSeconds("timeout", timeout);
     const envelope = this.#encoded(message, started, true);
-    const place = this.#usual(message) ?? (await this.#decided(message, timeout));
-    const { compression } = this.#parts;
-    if (place.decision.mobileOptimized && compression !== null && envelope.body.length >= MIN_COMPRESSED) {
-      [envelope.body, envelope.contentEncoding] = compress(envelope.body, compression);
-    }
+    const choice = this.#choice(message, envelope);
+    const place = this.#usual(message, choice) ?? (await this.#decided(message, timeout));
+    this.#compress(envelope, place, choice);
     // The shorter of the caller's time and, for mobile, the catalog's.
     envelope.expiration = place.expiry;
     if (message.expires !== undefined) {
@@ -98,10 +102,18 @@ export class Sender {
     return await this.#publish(message, envelope, this.#places.broadcast(USUAL_PRIORITY), timeout, started);
   }
 
-  /** Return the rules' place of a message, without a wait, unless another router decides or an expiry is stated. */
-  #usual(message: Outgoing): Place | undefined {
+  /** Return a model's choice, if one is asked and answers. */
+  #choice(message: Outgoing, { messageId, body }: Envelope): Choice | undefined {
+    const { learned } = this.#parts;
+    return learned?.choose(learned.known(message, messageId, body.length));
+  }
+
+  /** Return the place of a message without a wait; undefined if another router has to be asked. */
+  #usual(message: Outgoing, choice: Choice | undefined): Place | undefined {
     const { router } = this.#parts;
-    if (router.isReplaced || message.expires !== undefined) return undefined;
+    if (router.isReplaced) return undefined;
+    if (choice !== undefined && choice.who !== "rules") return this.#placeOf(message, choice);
+    if (message.expires !== undefined) return this.#places.make(message, router.rules.decide(message));
     const { priority = USUAL_PRIORITY } = message;
     const [known, mobile] = [this.#places.of(message.module, message.action)!, message.device === "mobile"];
     let place = known.get(priority, mobile);
@@ -112,10 +124,27 @@ export class Sender {
     return place;
   }
 
+  /** Return where a model's choice goes: worked out once for all messages that get the same choice. */
+  #placeOf(message: Outgoing, choice: Choice): Place {
+    let place = this.#chosen.get(choice);
+    if (place === undefined) {
+      const { rules } = this.#parts.router;
+      place = this.#places.make(message, rules.place(message, choice.priority, choice.reason));
+      this.#chosen.set(choice, place);
+    }
+    return place;
+  }
+
+  /** Compress a message to a mobile device, unless a model that is obeyed expects no saving. */
+  #compress(envelope: Envelope, { decision }: Place, choice: Choice | undefined): void {
+    const { compression } = this.#parts;
+    if (!decision.mobileOptimized || compression === null || envelope.body.length < MIN_COMPRESSED) return;
+    if (choice?.who === "learned" && !choice.prediction.compresses) return;
+    [envelope.body, envelope.contentEncoding] = compress(envelope.body, compression);
+  }
+
   async #decided(message: Outgoing, timeout: number): Promise<Place> {
-    const { router } = this.#parts;
-    const decision = router.isReplaced ? await router.ask(message, timeout / 2) : router.rules.decide(message);
-    return this.#places.make(message, decision);
+    return this.#places.make(message, await this.#parts.router.ask(message, timeout / 2));
   }
 
   /** Check a message, and return it without an address. A refusal is audited too. */

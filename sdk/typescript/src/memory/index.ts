@@ -50,7 +50,9 @@ export class MemoryBroker {
   async connect(options: ClientOptions & { readonly application?: string } = {}): Promise<MessagingClient> {
     const { application = "test", catalog = this.catalog } = options;
     const transport = new MemoryTransport(this.#vhost);
-    return new MessagingClient(transport, this.names.tenantId, { ...options, application, catalog });
+    const client = new MessagingClient(transport, this.names.tenantId, { ...options, application, catalog });
+    await client.ready();
+    return client;
   }
 
   /** Return the messages waiting in an action's queue, the next one first. */
