@@ -175,7 +175,7 @@ def _envelope(message: DeliveredMessage) -> Envelope:
         headers=dict(properties.headers or {}),
         priority=properties.priority or 0,
         # RabbitMQ accepts only digits; another broker's text must not leave the message unanswered.
-        expiration=int(expiration) if expiration.isdecimal() else None,
+        expiration=int(expiration) if expiration.isascii() and expiration.isdecimal() else None,
         received=True,
         **{name: getattr(properties, name) for name in PASSED_ON},
     )

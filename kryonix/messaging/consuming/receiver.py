@@ -14,6 +14,8 @@ from kryonix.messaging.message import Header, Message, Route, receive_time, show
 from kryonix.messaging.transport import ANSWER_WITHIN_S, Delivery, Subscription
 
 _BUSY_S: Final = 1.0
+_MAX_FAILURES: Final = 2**53
+"""A counter that is larger was not counted."""
 
 log = logging.getLogger("kryonix.messaging")
 
@@ -130,19 +132,19 @@ class Receiver:
     def _message(self, delivery: Delivery, data: Any) -> Message:
         envelope, headers = delivery.envelope, delivery.envelope.headers
         counter = Header.FAILURES if self._source.catalog.retry.strategy == "queues" else "x-delivery-count"
-        failures = headers.get(counter, 0)
-        exchange = str(headers.get(Header.FIRST_EXCHANGE, envelope.exchange))
+        failures = headers.get(counter)
+        exchange = _text_or(headers.get(Header.FIRST_EXCHANGE), envelope.exchange)
         return Message(
             data=data,
             message_id=envelope.message_id,
-            attempt=1 + (failures if isinstance(failures, int) and failures > 0 else 0),
+            attempt=1 + (failures if type(failures) is int and 0 < failures < _MAX_FAILURES else 0),
             headers=headers,
             route=Route(
                 module=self._source.module,
                 action=self._source.action,
                 queue=delivery.queue,
                 exchange=exchange,
-                routing_key=str(headers.get(Header.FIRST_KEY, envelope.routing_key)),
+                routing_key=_text_or(headers.get(Header.FIRST_KEY), envelope.routing_key),
             ),
             priority=envelope.priority,
             sent_at=envelope.timestamp,
@@ -150,3 +152,7 @@ class Receiver:
             broadcast=exchange == self._source.names.automation_exchange,
             received_at=receive_time(headers),
         )
+
+
+def _text_or(value: Any, otherwise: str) -> str:
+    return value if isinstance(value, str) else otherwise

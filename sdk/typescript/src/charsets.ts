@@ -26,6 +26,11 @@ export function charsetOf(label: string): { readonly name: string; readonly read
     case "8859":
     case "cp819":
       return { name: "iso-8859-1", read: (body) => body.toString("latin1") };
+    case "windows-1252":
+    case "cp1252":
+    case "cp-1252":
+    case "1252":
+      return { name: "windows-1252", read: readWindows1252 };
     case "utf-16":
     case "utf16":
     case "u16":
@@ -102,6 +107,17 @@ function readAscii(body: Buffer): string {
   const wrong = body.findIndex((byte) => byte > 127);
   if (wrong >= 0) throw new RangeError(`byte ${wrong}`);
   return body.toString("latin1");
+}
+
+/** The characters of 0x80 to 0x9f; a space stands for none. Node's own reader drops a 0xff at the beginning. */
+const WINDOWS_1252 = "€ ‚ƒ„…†‡ˆ‰Š‹Œ Ž  ‘’“”•–—˜™š›œ žŸ";
+
+function readWindows1252(body: Buffer): string {
+  return body.toString("latin1").replace(/[\x80-\x9f]/g, (letter, at: number) => {
+    const character = WINDOWS_1252[letter.charCodeAt(0) - 0x80]!;
+    if (character === " ") throw new RangeError(`byte ${at}`);
+    return character;
+  });
 }
 
 function readUtf16(body: Buffer, encoding: string): string {

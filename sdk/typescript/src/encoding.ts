@@ -248,11 +248,18 @@ function readEncoding(contentEncoding: string): Stated {
   return { how, charset };
 }
 
+/** A name, and a value in quotes or without. */
+const PARAMETER = /;\s*([^;=\s]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;]*))/g;
+
 /** Return a content type's parameter `charset`, if any. Throws Undecodable for an unknown one. */
 function charsetIn(contentType: string | undefined): string | undefined {
   if (contentType === undefined || !contentType.includes(";")) return undefined;
-  const found = /;\s*charset\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;]*))/i.exec(contentType);
-  const charset = (found?.[1] ?? found?.[2] ?? "").trim().toLowerCase();
+  let charset = "";
+  for (const [, name, quoted, plain] of contentType.matchAll(PARAMETER)) {
+    if (name?.toLowerCase() !== "charset") continue;
+    charset = (quoted ?? plain ?? "").trim().toLowerCase();
+    break;
+  }
   if (UNCHANGED.has(charset)) return undefined;
   if (charsetOf(charset) === undefined) throw new Undecodable(`the charset ${shown(charset.slice(0, 40))} is unknown`);
   return charset;

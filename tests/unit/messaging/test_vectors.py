@@ -183,7 +183,7 @@ async def _handled(given: Mapping[str, Any], envelope: Envelope) -> Answer:
             if message.message_id != "after":
                 match given.get("handler"):
                     case "reject":
-                        raise Reject(given["reason"])
+                        raise Reject(value(given["reason"]))
                     case "retry":
                         raise Retry
     answer: Answer = {"answer": delivered.answer}

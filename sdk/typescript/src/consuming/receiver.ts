@@ -167,7 +167,7 @@ export class Receiver {
 }
 
 function textOr(value: HeaderValue | undefined, otherwise: string): string {
-  return value === undefined ? otherwise : String(value);
+  return typeof value === "string" ? value : otherwise;
 }
 
 function fitted(model: (data: unknown) => unknown, data: unknown): unknown {

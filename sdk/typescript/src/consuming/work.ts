@@ -44,6 +44,14 @@ export function queuesOf(source: Source): string[] {
   return [...high, names.queue(module, action), ...others];
 }
 
+/** Return the first letters of a reason: half of a face is none. */
+function cut(reason: string): string {
+  if (reason.length <= MAX_REASON) return reason;
+  return Array.from(reason.slice(0, 2 * MAX_REASON))
+    .slice(0, MAX_REASON)
+    .join("");
+}
+
 /** A message to handle. Call exactly one of done, retry, reject and giveBack. */
 export class Work {
   readonly message: Message;
@@ -110,7 +118,7 @@ export class Work {
   #die(reason: string): Promise<void> {
     const { names, module, action } = this.#source;
     const noted = {
-      [Header.REASON]: reason.slice(0, MAX_REASON).toWellFormed(),
+      [Header.REASON]: cut(reason).toWellFormed(),
       [Header.DIED]: new Date(),
       [Header.ATTEMPTS]: this.message.attempt,
     };
