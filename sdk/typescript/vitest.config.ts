@@ -1,11 +1,11 @@
 import { defineConfig } from "vitest/config";
 
+// An unhandled rejection fails the run.
 export default defineConfig({
   test: {
-    // An unhandled rejection fails the run.
-    dangerouslyIgnoreUnhandledErrors: false,
     projects: [
       { test: { name: "unit", include: ["test/unit/**/*.test.ts"] } },
+      { test: { name: "package", include: ["test/package/**/*.test.ts"], testTimeout: 120_000, hookTimeout: 120_000 } },
       {
         test: {
           name: "integration",

@@ -1,0 +1,103 @@
+import { execFile } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { VERSION } from "../../src/version.ts";
+
+const root = join(import.meta.dirname, "../..");
+const bin = join(root, "node_modules/.bin");
+const folder = mkdtempSync(join(tmpdir(), "kryonix-package-"));
+const installed = join(folder, "node_modules/@kryonix/sdk");
+const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+
+/** Run a command and return its output. */
+async function run(cwd: string, command: string, ...args: string[]): Promise<string> {
+  try {
+    return (await promisify(execFile)(command, args, { cwd })).stdout;
+  } catch (error) {
+    const { stdout, stderr, message } = error as Error & { stdout: string; stderr: string };
+    throw new Error(`${message}\n${stdout}\n${stderr}`);
+  }
+}
+
+const USE = `
+const broker = new MemoryBroker({ modules: ["crm"] });
+const client = await broker.connect();
+const result = await client.crm.send("leads.create", { name: "Ana" });
+console.log(result.routingKey, VERSION);
+await client.close();
+`;
+
+beforeAll(async () => {
+  await run(root, join(bin, "tsdown"), "--logLevel", "error");
+  const packed = await run(root, "npm", "pack", "--ignore-scripts", "--silent", "--pack-destination", folder);
+  await run(folder, "tar", "-xzf", packed.trim());
+  mkdirSync(join(folder, "node_modules/@kryonix"), { recursive: true });
+  cpSync(join(folder, "package"), installed, { recursive: true });
+  // What npm would install beside it, and what a TypeScript program has.
+  for (const name of [...Object.keys(manifest.dependencies), "@types/node", "undici-types"]) {
+    const target = join(folder, "node_modules", name);
+    mkdirSync(join(target, ".."), { recursive: true });
+    symlinkSync(join(root, "node_modules", name), target);
+  }
+});
+
+afterAll(() => rmSync(folder, { recursive: true }));
+
+test("the package has one version, and one dependency besides OpenTelemetry's API", () => {
+  expect(manifest.version).toBe(VERSION);
+  expect(Object.keys(manifest.dependencies)).toEqual(["@opentelemetry/api", "amqplib"]);
+});
+
+test("the package's tarball can be imported", async () => {
+  writeFileSync(join(folder, "use.mjs"), `import { MemoryBroker, VERSION } from "@kryonix/sdk";${USE}`);
+  expect(await run(folder, process.execPath, "use.mjs")).toBe(`crm.leads.create.medium ${VERSION}\n`);
+});
+
+test("the package's tarball can be required", async () => {
+  const program = `const { MemoryBroker, VERSION } = require("@kryonix/sdk");(async () => {${USE}})();`;
+  writeFileSync(join(folder, "use.cjs"), program);
+  expect(await run(folder, process.execPath, "use.cjs")).toBe(`crm.leads.create.medium ${VERSION}\n`);
+});
+
+test("a program without pg says what to install", async () => {
+  const program = `import { PostgresAudit } from "@kryonix/sdk";
+    await new PostgresAudit("postgresql://x").write([]).catch((error) => console.log(error.message));`;
+  writeFileSync(join(folder, "audit.mjs"), program);
+  expect(await run(folder, process.execPath, "audit.mjs")).toBe(
+    "pg is not installed. Install it with `npm install pg`\n",
+  );
+});
+
+const TYPED = `import { MessagingClient, type Message } from "@kryonix/sdk";
+const client: MessagingClient = await MessagingClient.connect({ application: "shop" });
+const { messageId }: { messageId: string } = await client.crm.send("leads.create", {});
+messageId.trim();
+// @ts-expect-error: there is no such action
+await client.crm.send("leads.creat", {});
+await client.whatsapp.consume("messages.send", async (message: Message<{ text: string }>) => {
+  message.data.text.trim();
+});
+for await (const item of client.crm.stream("leads.create")) await item.done();
+`;
+
+test.each([
+  ["nodenext", ["--module", "nodenext"]],
+  ["bundler", ["--module", "esnext", "--moduleResolution", "bundler", "--skipLibCheck"]],
+])("types are found with the module resolution %s", async (_, module) => {
+  writeFileSync(join(folder, "use.mts"), TYPED);
+  writeFileSync(
+    join(folder, "use.cts"),
+    'import sdk = require("@kryonix/sdk");\nexport default new sdk.MemoryBroker();\n',
+  );
+  const files = module.includes("bundler") ? ["use.mts"] : ["use.mts", "use.cts"];
+  const options = ["--ignoreConfig", "--noEmit", "--strict", "--target", "es2022", "--types", "node", ...module];
+  await run(folder, join(bin, "tsc"), ...options, ...files);
+});
+
+test("publint and attw have nothing to say", async () => {
+  await run(root, join(bin, "publint"), "--strict");
+  await run(root, join(bin, "attw"), "--pack", ".");
+});
