@@ -44,7 +44,7 @@ interface BaseChannel extends EventEmitter {
   cancel(tag: string): Promise<unknown>;
 }
 
-interface BaseModel {
+interface BaseModel extends EventEmitter {
   createChannel(): Promise<BaseChannel>;
   createConfirmChannel(): Promise<BaseChannel>;
 }
@@ -115,6 +115,8 @@ export class Wire extends Connection {
   constructor(stream: Duplex) {
     super(stream);
     this.#model = new ChannelModel(this);
+    // It passes on what the connection emits, and an error that nobody hears ends the process.
+    this.#model.on("error", () => undefined);
     this.ended = new Promise((resolve) => {
       let reason: Error | undefined;
       this.on("error", (error: Error) => {
@@ -141,14 +143,9 @@ export class Wire extends Connection {
       this.open(fields, (error) => {
         this.#opened = error === null;
         if (error === null) resolve();
-        else if (this.#closed === undefined && this.#begins(TLS_ALERT)) reject(new SpeaksTls(error.message));
         else reject(this.#closed ?? error);
       });
     });
-  }
-
-  #begins(byte: number): boolean {
-    return this.#buffer[this.#at] === byte;
   }
 
   /** Return the next frame that is amqplib's, or false if none is there yet. */
@@ -157,6 +154,7 @@ export class Wire extends Connection {
       const buffer = this.#buffer;
       const at = this.#at;
       const left = buffer.length - at;
+      if (!this.#opened && buffer[at] === TLS_ALERT) throw new SpeaksTls("a TLS alert");
       if (left >= FRAME_OVERHEAD) {
         const size = buffer.readUInt32BE(at + 3);
         if (left >= size + FRAME_OVERHEAD) {
