@@ -143,6 +143,17 @@ def shown_id(message_id: str) -> str:
     return (message_id if message_id.isprintable() else repr(message_id)) or "without id"
 
 
+class RouteHeaders(dict[str, Any]):
+    """The headers that all messages of a route have. Don't change them: they are encoded once."""
+
+    __slots__ = ("encoded",)
+
+    def __init__(self, headers: Mapping[str, Any]) -> None:
+        super().__init__(headers)
+        self.encoded = b""
+        """Their binary form, once a message was written."""
+
+
 @dataclass(slots=True)
 class Envelope:
     """A message on the wire: encoded and addressed."""

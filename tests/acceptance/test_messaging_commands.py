@@ -22,7 +22,7 @@ import pytest
 from aio_pika.exceptions import DeliveryError
 
 from kryonix.messaging import Message, MessagingClient, Reject
-from kryonix.messaging.amqp.wire import ExactProperties
+from kryonix.messaging.amqp.properties import ExactProperties
 from kryonix.messaging.configuration import find_address
 from kryonix.messaging.redrive.letters import peek
 from kryonix.topology.catalog import default_catalog

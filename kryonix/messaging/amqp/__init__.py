@@ -1,1 +1,1 @@
-"""RabbitMQ over AMQP, by aio-pika."""
+"""RabbitMQ over AMQP, by aiormq."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from threading import Lock
 from typing import Any, Final, TypeVar
 
-from aio_pika.abc import AbstractConnection
+from aiormq.abc import AbstractConnection
 from pamqp.header import ProtocolHeader
 
 from kryonix.messaging.amqp.failures import not_connected

@@ -6,23 +6,16 @@ delivery takes the answer of the running or finished handling: the message is no
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Iterable
 from typing import Any, Final, Literal
 
-from aiormq.abc import AbstractChannel, DeliveredMessage
-
-from kryonix.messaging.amqp.failures import BROKEN
-from kryonix.messaging.amqp.wire import PASSED_ON
+from kryonix.messaging.amqp.deliveries import DeliveryChannel
 from kryonix.messaging.message import Envelope
 
 log = logging.getLogger("kryonix.messaging")
 
-_ANSWER_S: Final = 5.0
-"""Time to write an answer. After that the connection is dead."""
 _REMEMBERED_S: Final = 600.0
 """Time to keep an unsent answer for the next delivery."""
 
@@ -32,19 +25,19 @@ _Answer = Literal["ack", "fail", "reject", "give back"]
 class Handout:
     """The unanswered deliveries of one channel."""
 
-    def __init__(self, channel: AbstractChannel) -> None:
+    def __init__(self, channel: DeliveryChannel) -> None:
         self.channel = channel
         self.open: dict[int, AmqpDelivery] = {}
-        self.interrupted = asyncio.Event()
+        self.interrupted = False
 
     @property
     def ended(self) -> bool:
         """True if the channel is closed or closing: answers no longer arrive."""
-        return self.interrupted.is_set() or self.channel.is_closed
+        return self.interrupted or self.channel.ended
 
     def end(self) -> tuple[list[AmqpDelivery], int]:
         """Return the deliveries being handled, and the number of the others."""
-        self.interrupted.set()
+        self.interrupted = True
         begun = [delivery for delivery in self.open.values() if delivery.begun]
         waiting = len(self.open) - len(begun)
         self.open.clear()
@@ -54,16 +47,15 @@ class Handout:
 class AmqpDelivery:
     """A message from the broker. Only the first answer counts: a second one would close the channel."""
 
-    __slots__ = ("_handout", "_message", "answer", "answered_at", "begun", "envelope", "queue", "redelivered")
+    __slots__ = ("_handout", "_tag", "answer", "answered_at", "begun", "envelope", "queue", "redelivered")
 
-    def __init__(self, message: DeliveredMessage, queue: str, handout: Handout) -> None:
-        self._message, self.queue, self._handout = message, queue, handout
+    def __init__(self, tag: int, redelivered: bool, envelope: Envelope, queue: str, handout: Handout) -> None:
+        self._tag, self.redelivered, self.envelope = tag, redelivered, envelope
+        self.queue, self._handout = queue, handout
         self.answer: _Answer | None = None
         self.answered_at: float | None = None
         self.begun = False
-        self.envelope = _envelope(message)
-        self.redelivered = bool(message.redelivered)
-        handout.open[message.delivery_tag or 0] = self
+        handout.open[tag] = self
 
     @property
     def lost(self) -> bool:
@@ -73,20 +65,21 @@ class AmqpDelivery:
         self.begun = True
 
     async def ack(self) -> None:
-        await self._decide("ack")
+        self.decide("ack")
 
     async def reject(self, *, requeue: bool) -> None:
-        await self._decide("fail" if requeue else "reject")
+        self.decide("fail" if requeue else "reject")
 
     async def give_back(self) -> None:
-        await self._decide("give back")
+        self.decide("give back")
 
-    async def _decide(self, answer: _Answer) -> None:
+    def decide(self, answer: _Answer) -> None:
+        """Answer at once, unless there is an answer, or no channel."""
         if self.answer is not None:
             return
         self.answer, self.answered_at = answer, time.monotonic()
         if not self.lost:
-            await self._send(answer)
+            self._send(answer)
         elif answer != "give back":
             log.warning(
                 "%s: cannot answer message %s (%s): its channel is gone. The broker delivers it again",
@@ -95,7 +88,7 @@ class AmqpDelivery:
                 answer,
             )
 
-    async def take_over(self, message: DeliveredMessage, handout: Handout) -> None:
+    def take_over(self, tag: int, handout: Handout) -> None:
         """Take over a new delivery of the same message: answer it now, or at the end of the handling."""
         log.warning(
             "%s: message %s came again, and %s; it is not handled twice",
@@ -103,27 +96,23 @@ class AmqpDelivery:
             self.envelope.message_id,
             "is still being handled" if self.answer is None else "was handled meanwhile",
         )
-        self._message, self._handout = message, handout
-        handout.open[message.delivery_tag or 0] = self
+        self._tag, self._handout = tag, handout
+        handout.open[tag] = self
         if self.answer is not None:
-            await self._send(self.answer)
+            self._send(self.answer)
 
-    async def _send(self, answer: _Answer) -> None:
-        channel, tag = self._handout.channel, self._message.delivery_tag or 0
+    def _send(self, answer: _Answer) -> None:
+        channel, tag = self._handout.channel, self._tag
         self._handout.open.pop(tag, None)
-        # The usual case has nothing to wait for, so no deadline.
-        timeout = _ANSWER_S if channel.write_queue.full() else None  # type: ignore[attr-defined]
-        with contextlib.suppress(*BROKEN, TimeoutError):
-            async with asyncio.timeout(timeout):
-                match answer:
-                    case "ack":
-                        await channel.basic_ack(tag, wait=False)
-                    case "give back":
-                        await channel.basic_nack(tag, requeue=True, wait=False)
-                    case _:
-                        # Not nack: the broker counts a reject as a failure. It does not count a nack, and would
-                        # deliver for ever.
-                        await channel.basic_reject(tag, requeue=answer == "fail", wait=False)
+        match answer:
+            case "ack":
+                channel.ack(tag)
+            case "give back":
+                channel.give_back(tag)
+            case _:
+                # Not nack: the broker counts a reject as a failure. It does not count a nack, and would deliver for
+                # ever.
+                channel.reject(tag, requeue=answer == "fail")
 
 
 class Unanswered:
@@ -162,20 +151,3 @@ def _same(one: Envelope, other: Envelope) -> bool:
 
 def _own(headers: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in headers.items() if not name.startswith("x-")}
-
-
-def _envelope(message: DeliveredMessage) -> Envelope:
-    properties = message.header.properties
-    expiration = properties.expiration or ""
-    return Envelope(
-        exchange=message.exchange or "",
-        routing_key=message.routing_key or "",
-        body=bytes(message.body),
-        message_id=properties.message_id or "",
-        headers=dict(properties.headers or {}),
-        priority=properties.priority or 0,
-        # RabbitMQ accepts only digits; another broker's text must not leave the message unanswered.
-        expiration=int(expiration) if expiration.isascii() and expiration.isdecimal() else None,
-        received=True,
-        **{name: getattr(properties, name) for name in PASSED_ON},
-    )

@@ -10,11 +10,9 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
-import aio_pika
-
 from kryonix.messaging.amqp.cluster import Cluster, abandon
+from kryonix.messaging.amqp.connection import Connection, connect
 from kryonix.messaging.amqp.failures import BROKEN, not_connected
-from kryonix.messaging.amqp.wire import GatheringConnection, TolerantConnection, is_blocked, is_unreadable, silence
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.errors import AccessRefused, NotConnected
 
@@ -94,8 +92,7 @@ class _Answers:
 class Link:
     """A supervised connection to one of the broker's nodes.
 
-    aio-pika's robust connection lets publishers wait without end while it is down, and may come back without its
-    channels. This one is replaced by a new connection, and its users are notified. With several nodes it moves on at
+    A connection that breaks is replaced by a new one, and its users are notified. With several nodes it moves on at
     once, also from a node that is frozen, and goes back to its own node once that is up: nothing is cut off then.
     """
 
@@ -104,7 +101,7 @@ class Link:
         self._cluster = Cluster(address, ssl_context)
         self.node = self._cluster.home
         """The node of the connection, or of the last one."""
-        self._connection: aio_pika.Connection | None = None
+        self._connection: Connection | None = None
         self._up = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._ending = set[asyncio.Task[None]]()
@@ -113,7 +110,6 @@ class Link:
         self._error: NotConnected | None = None
         self._logged: set[str] = set()
         self._opened = self._closed = False
-        self._connection_class = GatheringConnection
         self._users = set[User]()
         self._away_s, self._stuck_s = _AWAY_S, _STUCK_S
         self._suspected = asyncio.Event()
@@ -155,7 +151,7 @@ class Link:
             await self.close()
             raise
 
-    async def connection(self, timeout: float) -> aio_pika.Connection:
+    async def connection(self, timeout: float) -> Connection:
         """Return the connection as soon as there is one. Raises NotConnected after `timeout` seconds."""
         if self._connection is not None:
             return self._connection
@@ -166,7 +162,7 @@ class Link:
             raise self.missing(timeout)
         return self._connection
 
-    def offers(self, connection: aio_pika.Connection) -> bool:
+    def offers(self, connection: Connection) -> bool:
         """Return True if this is still the connection to use."""
         return self._connection is connection
 
@@ -200,7 +196,7 @@ class Link:
                 node, connection = self._cluster.home, home
             lost = node
 
-    async def _reached(self, lost: Address | None) -> tuple[Address, aio_pika.Connection]:
+    async def _reached(self, lost: Address | None) -> tuple[Address, Connection]:
         """Return a connection to a node, which is another than the one just lost if one of the others answers."""
         pause = _FIRST_PAUSE_S
         while True:
@@ -211,14 +207,13 @@ class Link:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads clients, guards nothing
             pause = min(pause * 2, _MAX_PAUSE_S)
 
-    async def _used(self, node: Address, connection: aio_pika.Connection) -> aio_pika.Connection | None:
+    async def _used(self, node: Address, connection: Connection) -> Connection | None:
         """Offer a connection until it is lost, or until there is one to the own node: return that."""
-        assert connection.transport is not None  # noqa: S101 - connect() returns an open one
-        closing = connection.transport.connection.closing
+        closing = connection.closing
         began = asyncio.get_running_loop().time()
         self._offer(node, connection)
         watch, back = asyncio.create_task(self._watch(node, connection)), asyncio.create_task(self._back(node))
-        home: aio_pika.Connection | None = None
+        home: Connection | None = None
         try:
             await asyncio.wait([closing, watch, back], return_when=asyncio.FIRST_COMPLETED)
             home = back.result() if back.done() else None
@@ -239,7 +234,7 @@ class Link:
                 self._later(self._end(connection))
         return home
 
-    def _offer(self, node: Address, connection: aio_pika.Connection) -> None:
+    def _offer(self, node: Address, connection: Connection) -> None:
         if self._error is not None:
             log.warning("%s: connected again to %s", self._name, node.place)
         self.node, self._connection, self._error = node, connection, None
@@ -248,11 +243,9 @@ class Link:
 
     def _reason(self, node: Address, closing: asyncio.Future[Any]) -> NotConnected:
         reason = asyncio.CancelledError() if closing.cancelled() else closing.exception()
-        if reason is not None and is_unreadable(reason):
-            self._connection_class = TolerantConnection
         return not_connected(node, reason or ConnectionError("closed by the broker"))
 
-    async def _watch(self, node: Address, connection: aio_pika.Connection) -> NotConnected:
+    async def _watch(self, node: Address, connection: Connection) -> NotConnected:
         """Return why to leave the node, once there is a reason. Without another node, heartbeats decide.
 
         It is dead if it is silent where it should not be, and does not answer a new connection. An alive one may be
@@ -272,10 +265,10 @@ class Link:
             if (stuck := self._stuck(connection, answers, clock())) is not None:
                 return NotConnected(f"{node.place} answers nothing of what was sent for {stuck:.1f} s")
             due = _SILENT_S if self._waiting or suspected else self._heartbeat + _LATE_S
-            if silence(connection) < due:
+            if connection.silent_for < due:
                 pause = _LOOK_S
             elif suspected or clock() >= asked + pause:
-                if not await self._cluster.is_alive(node) and (silent := silence(connection)) >= due:
+                if not await self._cluster.is_alive(node) and (silent := connection.silent_for) >= due:
                     for tell in self._on_dead:
                         tell(node)
                     return NotConnected(f"{node.place} was silent for {silent:.1f} s, and answers no new connection")
@@ -285,7 +278,7 @@ class Link:
     def _waiting(self) -> bool:
         return any(user.waiting for user in self._users)
 
-    def _stuck(self, connection: aio_pika.Connection, seen: _Answers, now: float) -> float | None:
+    def _stuck(self, connection: Connection, seen: _Answers, now: float) -> float | None:
         """Return for how long nothing was answered if that is too long. Ask where nothing is due for a while."""
         waiting, answers = self._waiting, sum(user.answers for user in self._users)
         if answers > seen.count:
@@ -295,14 +288,14 @@ class Link:
         if self._users and not waiting and now - seen.heard > _IDLE_S:
             seen.heard = now
             self._later(random.choice(list(self._users)).ask())  # noqa: S311 - each in its turn will do
-        if not waiting or answers != seen.count or is_blocked(connection):
+        if not waiting or answers != seen.count or connection.is_blocked:
             seen.count, seen.since = answers, now
         if (stuck := now - seen.since) <= self._stuck_s:
             return None
         self._stuck_s = min(self._stuck_s * 2, _MAX_STUCK_S)
         return stuck
 
-    async def _back(self, node: Address) -> aio_pika.Connection:
+    async def _back(self, node: Address) -> Connection:
         """Return a connection to the own node once there is one. It is not wanted while that node is in use."""
         if node is self._cluster.home:
             await asyncio.Event().wait()
@@ -322,13 +315,12 @@ class Link:
                 return dialling.result()
             pause = min(pause * 2, _MAX_ATTEMPT_PAUSE_S)
 
-    async def _retire(self, connection: aio_pika.Connection) -> None:
+    async def _retire(self, connection: Connection) -> None:
         """Close a connection once its users have left it, or it breaks, or the client is closed."""
-        assert connection.transport is not None  # noqa: S101 - it was in use
         log.info("%s: back on %s", self._name, self._cluster.home.place)
         moves = asyncio.gather(*(user.move() for user in self._users), return_exceptions=True)
         left = asyncio.create_task(self._left.wait())
-        closing = connection.transport.connection.closing
+        closing = connection.closing
         ends: list[asyncio.Future[Any]] = [moves, left, closing]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         moves.cancel()
@@ -336,7 +328,7 @@ class Link:
         await self._end(connection)
 
     @staticmethod
-    async def _end(connection: aio_pika.Connection) -> None:
+    async def _end(connection: Connection) -> None:
         with contextlib.suppress(*BROKEN, TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
                 await connection.close()
@@ -347,13 +339,9 @@ class Link:
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    async def _dial(self, node: Address) -> aio_pika.Connection:
-        return await aio_pika.connect(
-            f"{node.uri()}{'&' if node.query else '?'}heartbeat={self._heartbeat}",
-            client_properties={"connection_name": self._name},
-            ssl_context=self._ssl,
-            connection_class=self._connection_class,
-        )
+    async def _dial(self, node: Address) -> Connection:
+        uri = f"{node.uri()}{'&' if node.query else '?'}heartbeat={self._heartbeat}"
+        return await connect(uri, self._name, self._ssl)
 
     def _report(self, error: NotConnected) -> None:
         refused = isinstance(error, AccessRefused) and not self._opened  # open() raises it, and does not try again

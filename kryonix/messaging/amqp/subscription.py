@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+import uuid
+from collections.abc import Sequence
 from typing import Any, Final
 
-from aio_pika.abc import AbstractConnection
 from aiormq import exceptions as amqp
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
+from kryonix.messaging.amqp.connection import Connection
+from kryonix.messaging.amqp.deliveries import DeliveryChannel, Receive
 from kryonix.messaging.amqp.delivery import AmqpDelivery, Handout, Unanswered
 from kryonix.messaging.amqp.failures import BROKEN, translate_amqp_errors
 from kryonix.messaging.amqp.link import Link
-from kryonix.messaging.amqp.wire import open_channel
 from kryonix.messaging.errors import AccessRefused, NotConnected, NotRoutable
-from kryonix.messaging.message import Header
+from kryonix.messaging.message import Envelope, Header
 from kryonix.messaging.transport import Deliver
 
 log = logging.getLogger("kryonix.messaging")
@@ -89,9 +90,10 @@ class AmqpSubscription:
         finally:
             self._asking = None
 
-    async def _consume(self, connection: AbstractConnection, timeout: float) -> None:
-        channel = await open_channel(connection)
-        handout = Handout(channel)
+    async def _consume(self, connection: Connection, timeout: float) -> None:
+        channel = await connection.open_channel()
+        arriving = DeliveryChannel(connection, channel)
+        handout = Handout(arriving)
 
         def closed(closing: asyncio.Future[Any]) -> None:
             error = None if closing.cancelled() else closing.exception()
@@ -104,10 +106,12 @@ class AmqpSubscription:
         await channel.basic_qos(prefetch_count=self._prefetch, timeout=timeout)
         try:
             for queue in self._queues:
-                answer = await channel.basic_consume(
-                    queue, self._receiver(queue, handout), arguments=self._arguments, timeout=timeout
+                tag = uuid.uuid4().hex
+                arriving.on_delivery(tag, self._receiver(queue, handout))
+                await channel.basic_consume(
+                    queue, _untaken, consumer_tag=tag, arguments=self._arguments, timeout=timeout
                 )
-                self._tags.append(answer.consumer_tag or "")
+                self._tags.append(tag)
         except amqp.ChannelPreconditionFailed as error:
             if self._arguments is not None and _TIMEOUT_ARGUMENT in str(error):
                 log.warning(
@@ -118,7 +122,7 @@ class AmqpSubscription:
 
     def _end(self, handout: Handout, reason: object) -> None:
         """Keep the deliveries being handled: their answers wait for the next delivery of the message."""
-        if handout.interrupted.is_set():
+        if handout.interrupted:
             return
         handling, waiting = handout.end()
         if handout is self._handout:
@@ -138,15 +142,15 @@ class AmqpSubscription:
             waiting,
         )
 
-    def _receiver(self, queue: str, handout: Handout) -> Callable[[DeliveredMessage], Coroutine[Any, Any, None]]:
-        async def receive(message: DeliveredMessage) -> None:
+    def _receiver(self, queue: str, handout: Handout) -> Receive:
+        def receive(tag: int, redelivered: bool, envelope: Envelope) -> None:
             self.answers += 1
-            delivery = AmqpDelivery(message, queue, handout)
-            if (reason := delivery.envelope.headers.get(Header.UNREADABLE)) is not None:
+            delivery = AmqpDelivery(tag, redelivered, envelope, queue, handout)
+            if (reason := envelope.headers.get(Header.UNREADABLE)) is not None:
                 log.warning("%s: a message with unreadable properties is a dead letter: %s", queue, reason)
-                await delivery.reject(requeue=False)
-            elif (earlier := self._unanswered.pop(delivery)) is not None:
-                await earlier.take_over(message, handout)
+                delivery.decide("reject")
+            elif redelivered and (earlier := self._unanswered.pop(delivery)) is not None:
+                earlier.take_over(tag, handout)
             else:
                 self._deliver(delivery)
 
@@ -243,7 +247,13 @@ class AmqpSubscription:
 
     async def _leave(self) -> None:
         channel, self._channel = self._channel, None
+        if self._handout is not None:
+            self._end(self._handout, "closed")  # an answer after the close would end the connection
         if channel is not None and not channel.is_closed:
             with contextlib.suppress(*BROKEN, TimeoutError):
                 async with asyncio.timeout(_ANSWER_S):
                     await channel.close()
+
+
+async def _untaken(message: DeliveredMessage) -> None:
+    """Stand for a consumer in aiormq, which gets none of its messages."""

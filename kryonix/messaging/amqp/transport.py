@@ -19,7 +19,6 @@ from kryonix.messaging.amqp.failures import BROKEN, not_connected, translate_amq
 from kryonix.messaging.amqp.link import Link
 from kryonix.messaging.amqp.publisher import Publisher
 from kryonix.messaging.amqp.subscription import AmqpSubscription
-from kryonix.messaging.amqp.wire import open_channel
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.errors import AccessRefused, NotConnected
 from kryonix.messaging.message import Envelope
@@ -135,7 +134,7 @@ class AmqpTransport:
                         async with asyncio.timeout(None) as self._asking:
                             with translate_amqp_errors():
                                 if self._question_channel is None or self._question_channel.is_closed:
-                                    self._question_channel = await open_channel(connection)
+                                    self._question_channel = await connection.open_channel()
                                 await self._question_channel.queue_declare(queue, passive=True)
                         self.answers += 1
                         return True
@@ -163,7 +162,7 @@ class AmqpTransport:
                 for link in self._links:
                     connection = await link.connection(timeout)
                     with translate_amqp_errors():
-                        await (await open_channel(connection)).close()
+                        await (await connection.open_channel()).close()
         except TimeoutError as error:
             raise NotConnected(f"{self._address.place} did not answer within {timeout:g} s") from error
         except BROKEN as error:

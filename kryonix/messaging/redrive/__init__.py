@@ -9,15 +9,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-import aio_pika
-from aio_pika.abc import AbstractConnection
 from aiormq import exceptions as amqp
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from kryonix.errors import InvalidChoice, KryonixError, ServiceUnreachable
 from kryonix.messaging.amqp.cluster import Cluster
+from kryonix.messaging.amqp.connection import Connection, connect
 from kryonix.messaging.amqp.failures import BROKEN, is_of_connection, not_connected, translate_amqp_errors
-from kryonix.messaging.amqp.wire import GatheringConnection, open_channel
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.errors import NotConnected
 from kryonix.topology.naming import Names
@@ -95,19 +93,12 @@ class Reading:
 
 
 @asynccontextmanager
-async def connected(
-    address: Address, name: str, connection_class: type[GatheringConnection] = GatheringConnection
-) -> AsyncIterator[AbstractConnection]:
+async def connected(address: Address, name: str) -> AsyncIterator[Connection]:
     """Connect once. Raises KryonixError, or ServiceUnreachable if there is no connection, or it ends."""
     trust = address.trust()
 
-    async def dial(node: Address) -> aio_pika.Connection:
-        return await aio_pika.connect(
-            node.uri(),
-            client_properties={"connection_name": name},
-            ssl_context=trust,
-            connection_class=connection_class,
-        )
+    async def dial(node: Address) -> Connection:
+        return await connect(node.uri(), name, trust)
 
     try:
         async with asyncio.timeout(ANSWER_S):
@@ -133,13 +124,13 @@ def _translated(address: Address, error: BaseException) -> KryonixError:
     return KryonixError(f"{address.place} refuses it ({type(error).__name__}: {error}). {_REMEDY}")
 
 
-async def existing_queues(connection: AbstractConnection, names: Names, routes: Routes) -> list[Tally]:
+async def existing_queues(connection: Connection, names: Names, routes: Routes) -> list[Tally]:
     """Return the existing dead-letter queues of the routes. A passive declaration changes nothing.
 
     Raises InvalidChoice if there are none.
     """
     tallies = []
-    channel = await open_channel(connection)
+    channel = await connection.open_channel()
     for module, action in routes:
         queue = names.dead_letter_queue(module, action)
         try:
@@ -147,7 +138,7 @@ async def existing_queues(connection: AbstractConnection, names: Names, routes: 
             found = await count(channel, queue) or await count(channel, queue)
             tallies.append(Tally(module, action, queue, found))
         except amqp.ChannelNotFoundEntity:
-            channel = await open_channel(connection)
+            channel = await connection.open_channel()
     if not tallies:
         problem = f"{names.tenant_id} has no dead-letter queue for this module and action"
         raise InvalidChoice(f"{problem}. It may have other modules: leave out --module for all of them")

@@ -12,7 +12,6 @@ from typing import Any
 
 from aiormq.abc import DeliveredMessage
 
-from kryonix.messaging.amqp.wire import TolerantConnection, open_channel
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.message import Header
 from kryonix.messaging.redrive import Reading, Routes, Tally, connected, existing_queues
@@ -90,9 +89,9 @@ async def _read(
 ) -> AsyncGenerator[tuple[DeadLetter, Callable[[], Awaitable[None]]], None]:
     """Yield each letter, and the function that removes it. Close the generator to give the others back."""
     names = Names(address.tenant_id)
-    async with connected(address, f"{names.tenant_id}/kryonix dead-letters", TolerantConnection) as connection:
+    async with connected(address, f"{names.tenant_id}/kryonix dead-letters") as connection:
         queues = await existing_queues(connection, names, routes)
-        channel = await open_channel(connection)
+        channel = await connection.open_channel()
         for queue in queues:
             async with Reading(channel, queue.queue) as reading:
                 while (message := await reading.next()) is not None:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from aio_pika.abc import AbstractConnection
 from aiormq import exceptions as amqp
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
+from kryonix.messaging.amqp.connection import Connection
 from kryonix.messaging.amqp.failures import too_large
-from kryonix.messaging.amqp.wire import ExactProperties, TolerantConnection, copied, open_channel
+from kryonix.messaging.amqp.properties import ExactProperties, copied
 from kryonix.messaging.configuration import Address
 from kryonix.messaging.message import Header
 from kryonix.messaging.redrive import ANSWER_S, Reading, Routes, Tally, connected, existing_queues
@@ -41,14 +41,13 @@ async def redrive(
     of the queues, KryonixError if the broker refuses something.
     """
     names = Names(address.tenant_id)
-    # A message may be dead because of its undecodable properties; it must not end the redrive.
-    async with connected(address, f"{address.tenant_id}/kryonix redrive", TolerantConnection) as connection:
+    async with connected(address, f"{address.tenant_id}/kryonix redrive") as connection:
         tallies = await existing_queues(connection, names, routes)
         for tally in tallies:
             report(tally)
         if dry_run:
             return tallies
-        reading, publishing = await open_channel(connection), await open_channel(connection, confirmed=True)
+        reading, publishing = await connection.open_channel(), await connection.open_channel(confirmed=True)
         mover = Mover(connection, publishing, names, catalog, limit, report)
         for tally in tallies:
             async with Reading(reading, tally.queue) as letters:
@@ -69,7 +68,7 @@ class _Copy:
 class Mover:
     """Move messages from queue after queue, up to a limit."""
 
-    connection: AbstractConnection
+    connection: Connection
     publishing: AbstractChannel
     names: Names
     catalog: Catalog
@@ -163,7 +162,7 @@ class Mover:
                 # aiormq's connection errors and TimeoutError are OSErrors too.
                 raise error
         if self.publishing.is_closed:
-            self.publishing = await open_channel(self.connection, confirmed=True)
+            self.publishing = await self.connection.open_channel(confirmed=True)
         return failed
 
     def _blame(self, copy: _Copy, outcome: BaseException, tally: Tally) -> None:

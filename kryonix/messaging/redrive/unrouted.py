@@ -12,7 +12,7 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 from aiormq.exceptions import ChannelNotFoundEntity, DeliveryError, PublishError
 
 from kryonix.errors import InvalidChoice, KryonixError
-from kryonix.messaging.amqp.wire import copied
+from kryonix.messaging.amqp.properties import copied
 from kryonix.messaging.configuration import Address, address_of
 from kryonix.messaging.redrive import ANSWER_S, Reading, connected, count
 from kryonix.messaging.redrive.dead_letters import Origin
@@ -91,12 +91,12 @@ async def _opened(outputs: Any, names: Names) -> AsyncIterator[AbstractChannel]:
     one = Address("amqps" if speaks_amqps(outputs) else "amqp", host, int(port), username, password, names.tenant_id)
     address = address_of(one.uri(), outputs)
     try:
-        async with (
-            connected(address, "kryonix unrouted") as connection,
-            # Closed before the connection: messages given back keep their order.
-            connection.channel(on_return_raises=True) as channel,
-        ):
-            yield await channel.get_underlay_channel()
+        async with connected(address, "kryonix unrouted") as connection:
+            channel = await connection.open_channel(confirmed=True)
+            try:
+                yield channel
+            finally:  # before the connection: messages given back keep their order
+                await channel.close()
     except KryonixError as error:
         if isinstance(error.__cause__, ChannelNotFoundEntity):
             raise InvalidChoice(

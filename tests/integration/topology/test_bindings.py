@@ -13,7 +13,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused
 
-from kryonix.messaging.amqp.wire import ExactProperties
+from kryonix.messaging.amqp.properties import ExactProperties
 from kryonix.messaging.redrive.unrouted import count_routes
 from kryonix.topology.naming import Names
 from tests.support.amqp import Account, Application, publish, take

@@ -7,7 +7,7 @@ import pamqp.frame
 import pytest
 from pamqp.header import ContentHeader
 
-from kryonix.messaging.amqp.wire import ExactProperties, copied
+from kryonix.messaging.amqp.properties import ExactProperties, copied
 from kryonix.messaging.redrive.dead_letters import Origin, marked, origin
 from kryonix.topology.catalog import default_catalog
 from kryonix.topology.naming import Names

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pamqp.exceptions import PAMQPException
 from pamqp.header import ContentHeader
 
-from kryonix.messaging.amqp.wire import ExactProperties, copied
+from kryonix.messaging.amqp.properties import ExactProperties, copied
 
 HEADERS: list[dict[str, Any]] = [
     {"a": 0.1, "b": 1e308, "c": -5e-324},

@@ -1,0 +1,195 @@
+"""A channel in confirm mode: messages written at once, and the broker's answer to each."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any, Final, Literal, NamedTuple
+
+from aiormq import exceptions as amqp
+from aiormq.channel import Channel
+from pamqp import encode
+
+from kryonix.messaging.amqp.connection import Connection
+from kryonix.messaging.amqp.failures import too_large
+from kryonix.messaging.amqp.frames import BODY, CHANNEL_CLOSE, FRAME_END, FRAME_HEAD, HEADER, METHOD
+from kryonix.messaging.amqp.properties import message_id_of
+from kryonix.messaging.errors import AccessRefused, MessagingError, NotRoutable, NotSerializable, QueueFull
+from kryonix.messaging.message import Envelope
+
+_PUBLISH: Final = b"\x00\x3c\x00\x28\x00\x00"
+"""Class and method of basic.publish, and a reserved number."""
+_MANDATORY: Final = b"\x01"
+_ACK, _NACK, _RETURN = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78", b"\x00\x3c\x00\x32"
+_CONTENT: Final = struct.Struct(">BHIHHQ")
+"""A content header's frame up to its properties: the frame's head, class, weight, and bytes of the body."""
+_CONTENT_OVERHEAD: Final = 20
+"""Bytes of a content header's frame besides the properties."""
+_BODY_OVERHEAD: Final = 8
+_BASIC: Final = 60
+_ROUTES: Final = 1_000
+"""Method frames kept."""
+_CLOCK_S: Final = 0.001
+"""The event loop may call a timer this much early."""
+
+Answer = MessagingError | Literal["stored", "cut off", "late"]
+"""The broker's answer: a refusal, or stored; or why there is none: the channel has ended, or the deadline was first."""
+
+
+class _Due(NamedTuple):
+    """A message without an answer yet."""
+
+    answer: asyncio.Future[Answer]
+    envelope: Envelope
+    deadline: float
+
+
+class ConfirmChannel:
+    """An open channel in confirm mode."""
+
+    def __init__(self, connection: Connection, channel: Channel) -> None:
+        self._number = channel.number
+        self._loop = connection.loop
+        self.writer = connection.writer
+        self.frame_max = connection.connection_tune.frame_max or sys.maxsize
+        self.ended = False
+        self._due: dict[int, _Due] = {}
+        self._last = 0
+        """The delivery tag of the last message: the broker counts them too."""
+        self._oldest = 1
+        """No tag below it is due."""
+        self._methods: dict[tuple[str, str], bytes] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._expires = math.inf
+        connection.take(channel, self._take)
+        channel.closing.add_done_callback(self._closed)
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._due)
+
+    def size_of(self, properties: bytes) -> int:
+        """Return the size of a content header's frame in bytes."""
+        return _CONTENT_OVERHEAD + len(properties)
+
+    def publish(self, envelope: Envelope, properties: bytes, deadline: float) -> asyncio.Future[Answer]:
+        """Write a message. The result has an answer by `deadline`, a time of the event loop."""
+        number, body = self._number, envelope.body
+        head = _CONTENT.pack(HEADER, number, _CONTENT.size - FRAME_HEAD.size + len(properties), _BASIC, 0, len(body))
+        method = self._methods.get((envelope.exchange, envelope.routing_key)) or self._method(envelope)
+        if 0 < len(body) <= self.frame_max - _BODY_OVERHEAD:
+            content = FRAME_HEAD.pack(BODY, number, len(body))
+            self.writer.write(method, head, properties, FRAME_END, content, body, FRAME_END)
+        else:
+            self.writer.write(method, head, properties, FRAME_END, *self._pieces(body))
+        answer: asyncio.Future[Answer] = self._loop.create_future()
+        self._last += 1
+        self._due[self._last] = _Due(answer, envelope, deadline)
+        if deadline < self._expires:
+            self._expire_at(deadline)
+        return answer
+
+    def _method(self, envelope: Envelope) -> bytes:
+        names = encode.short_string(envelope.exchange) + encode.short_string(envelope.routing_key)
+        payload = _PUBLISH + names + _MANDATORY
+        if len(self._methods) >= _ROUTES:
+            self._methods.clear()
+        method = FRAME_HEAD.pack(METHOD, self._number, len(payload)) + payload + FRAME_END
+        self._methods[envelope.exchange, envelope.routing_key] = method
+        return method
+
+    def _pieces(self, body: bytes) -> list[bytes]:
+        """Return the frames of a body of any size."""
+        most = self.frame_max - _BODY_OVERHEAD
+        parts: list[bytes] = []
+        for at in range(0, len(body), most):
+            piece = body[at : at + most]
+            parts += (FRAME_HEAD.pack(BODY, self._number, len(piece)), piece, FRAME_END)
+        return parts
+
+    def _expire_at(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._expires = deadline
+        self._timer = self._loop.call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        """Answer the messages whose deadline has come. One timer serves all: most have the same patience."""
+        self._timer, self._expires = None, math.inf
+        now = self._loop.time() + _CLOCK_S
+        for tag, due in tuple(self._due.items()):
+            if due.deadline <= now:
+                del self._due[tag]
+                _answer(due, "late")
+        if self._due:
+            self._expire_at(min(due.deadline for due in self._due.values()))
+
+    def _take(self, kind: int, buffer: bytes, begin: int, end: int) -> bool:
+        if kind != METHOD:  # of a returned message
+            if kind == HEADER:
+                self._returned(message_id_of(buffer[begin:end]))
+            return True
+        method = buffer[begin : begin + 4]
+        if method in (_ACK, _NACK):
+            tag = int.from_bytes(buffer[begin + 4 : begin + 12])
+            self._answered(tag, bool(buffer[begin + 12] & 1), method == _ACK)
+            return True
+        self.ended = self.ended or method in CHANNEL_CLOSE
+        return method == _RETURN
+
+    def _answered(self, tag: int, multiple: bool, stored: bool) -> None:
+        oldest, self._oldest = self._oldest, tag + 1 if multiple or tag == self._oldest else self._oldest
+        for number in range(oldest, tag + 1) if multiple else (tag,):
+            if (due := self._due.pop(number, None)) is not None:
+                _answer(due, "stored" if stored else QueueFull(f"the queue of {due.envelope.routing_key} is full"))
+
+    def _returned(self, message_id: bytes) -> None:
+        """Refuse the first message with this id. Its confirmation comes next."""
+        for due in self._due.values():
+            if due.envelope.message_id.encode() == message_id and not due.answer.done():
+                _answer(due, NotRoutable(f"no queue takes {due.envelope.routing_key} from {due.envelope.exchange}"))
+                return
+
+    def _closed(self, closing: asyncio.Future[Any]) -> None:
+        error = None if closing.cancelled() else closing.exception()
+        self._end(lambda envelope: _refusal(envelope, error) or "cut off")
+
+    def cut_off(self) -> None:
+        """End without the broker, which answers no more."""
+        self._end(lambda envelope: "cut off")
+
+    def _end(self, answer: Callable[[Envelope], Answer]) -> None:
+        self.ended = True
+        due, self._due = self._due, {}
+        for each in due.values():
+            _answer(each, answer(each.envelope))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _answer(due: _Due, answer: Answer) -> None:
+    if not due.answer.done():  # its sender may have been cancelled
+        due.answer.set_result(answer)
+
+
+def _refusal(envelope: Envelope, error: BaseException | None) -> MessagingError | None:
+    """Return the refusal of this message in the error that has closed the channel, or None.
+
+    The error concerns the message only if it names its exchange, or its size.
+    """
+    exchange = envelope.exchange
+    mine = f"'{exchange}'" in str(error)
+    if isinstance(error, amqp.ChannelNotFoundEntity) and mine:
+        return NotRoutable(f"there is no exchange {exchange}")
+    if isinstance(error, amqp.ChannelAccessRefused) and mine:
+        remedy = "Check that the exchange belongs to the tenant, and that the tenant is not suspended"
+        return AccessRefused(f"the user has no permission to publish to {exchange}", remedy=remedy)
+    limit, size = None if error is None else too_large(error), len(envelope.body)
+    if limit is not None and size > limit:
+        problem = f"the message is {size:,} bytes, the broker takes at most {limit:,}"
+        return NotSerializable(problem, remedy="Store the data elsewhere and send its location")
+    return None
