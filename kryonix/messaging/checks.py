@@ -26,6 +26,7 @@ _SDK_HEADERS: Final = frozenset({"cliente-id", "modulo", "acao", "mobile-optimiz
 _MAX_HEADER_BYTES: Final = 65_536
 """Headers travel in one frame. Above 128 KiB the broker closes the connection, for everyone using it."""
 _MAX_HEADER_DEPTH: Final = 10
+_DEVICES: Final = get_args(Device)
 
 
 def checked_seconds(name: str, value: Any, *, message_id: str | None = None) -> float:
@@ -129,8 +130,8 @@ def check_options(message: Outgoing, message_id: Any) -> None:
     if type(message.priority) is not int or not 0 <= message.priority <= 10:
         problem = f"priority: {message.priority!r:.60} is not a whole number from 0 to 10"
         raise ConfigurationError(problem, message_id=message_id, remedy="8-10 is high, 5-7 medium, 0-4 low")
-    if message.device not in get_args(Device):
-        problem = f"device: {message.device!r:.60} is not one of {', '.join(get_args(Device))}"
+    if message.device not in _DEVICES:
+        problem = f"device: {message.device!r:.60} is not one of {', '.join(_DEVICES)}"
         raise ConfigurationError(problem, message_id=message_id, remedy="Pass one of them, or leave it out")
     if message.expires is not None:
         milliseconds(message.expires, message_id)

@@ -34,7 +34,11 @@ class Reach:
     def is_known(self, queues: Sequence[str]) -> bool:
         """Return True if the broker has confirmed one of the queues within the last minute."""
         oldest = time.monotonic() - _TRUSTED_S
-        return any(found and at > oldest for at, found in (self._answers.get(queue, _NEVER) for queue in queues))
+        for queue in queues:
+            at, found = self._answers.get(queue, _NEVER)
+            if found and at > oldest:
+                return True
+        return False
 
     async def find(self, queues: Sequence[str], timeout: float) -> bool:
         """Return True if the broker has one of the queues. Raises NotConnected after `timeout` seconds."""

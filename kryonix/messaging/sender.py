@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import reprlib
 import time
-import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,11 +24,11 @@ from kryonix.messaging.checks import (
 )
 from kryonix.messaging.encoding import MIN_COMPRESSED, Compression, compress, encode
 from kryonix.messaging.errors import ConfigurationError, MessagingError, NotRoutable
-from kryonix.messaging.message import Envelope, Outgoing, SendResult
+from kryonix.messaging.message import Envelope, Outgoing, RouteHeaders, SendResult
 from kryonix.messaging.outcomes.recorder import Recorder
 from kryonix.messaging.reach import Reach
 from kryonix.messaging.routing import Decision, SafeRouter, address, expires_ms
-from kryonix.messaging.tracing import inject, sending
+from kryonix.messaging.tracing import sending, traced
 from kryonix.messaging.transport import Transport
 from kryonix.messaging.writer import Writer
 from kryonix.routing.known import Known
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from kryonix.routing.learned import Choice
 
 _PLACES: Final = 10_000
-"""Of a model's choices that are remembered."""
+"""Remembered places of messages."""
 _MAX_WINDOW: Final = 10_000
 """Messages in flight, with one task each."""
 
@@ -71,6 +71,8 @@ class _Place:
     queue: str
     expiry: int | None
     """The catalog's time to live for a message to a mobile device, in ms."""
+    headers: RouteHeaders
+    """The SDK's own."""
 
 
 @dataclass(slots=True)
@@ -90,7 +92,8 @@ class Sender:
     learned: LearnedRouter | None = None
     """Instead of the router's own choice: it decides without waiting."""
     recorder: Recorder | None = None
-    places: dict[Choice, _Place] = field(default_factory=dict)
+    places: dict[Choice | tuple[str, str, int, str], _Place] = field(default_factory=dict)
+    """By a model's choice, or by what the rules look at: module, action, priority and device."""
 
     async def send(self, message: Outgoing, timeout: float) -> SendResult:
         """Send and wait for the broker's confirmation."""
@@ -100,14 +103,16 @@ class Sender:
         envelope = self._encoded(message, started)
         known = self._known(message, envelope)
         choice = None
-        if self.learned is None or known is None:
-            place = self._place(message, await self.router.decide(message, timeout / 2))
-        else:
+        if self.learned is not None and known is not None:
             choice = self.learned.choose(known)
             place = self._chosen(self.learned, message, choice)
+        elif self.router.chosen is None and message.expires is None:
+            place = self._ruled(message)
+        else:
+            place = self._place(message, await self.router.decide(message, timeout / 2))
         decision = place.decision
         tried = self._compress(envelope, decision, choice)
-        envelope.headers = {**message.headers, "modulo": message.module, "acao": message.action}
+        envelope.headers = {**message.headers, **place.headers} if message.headers else place.headers
         envelope.exchange, envelope.routing_key = place.exchange, place.routing_key
         # The shorter of the caller's time and, for mobile, the catalog's.
         envelope.expiration = place.expiry
@@ -127,7 +132,25 @@ class Sender:
     def _place(self, message: Outgoing, decision: Decision) -> _Place:
         exchange, key = address(self.names, message, decision)
         expiry = self.catalog.modules[message.module].mobile_expiry if decision.mobile_optimized else None
-        return _Place(decision, exchange, key, self.names.queue(message.module, message.action), expiry)
+        headers = self._headers(decision.mobile_optimized, modulo=message.module, acao=message.action)
+        return _Place(decision, exchange, key, self.names.queue(message.module, message.action), expiry, headers)
+
+    def _headers(self, mobile_optimized: bool, **route: str) -> RouteHeaders:
+        own = {"cliente-id": self.names.tenant_id, "mobile-optimized": mobile_optimized}
+        return RouteHeaders({**route, **own, "kryonix-sdk-version": __version__})
+
+    def _ruled(self, message: Outgoing) -> _Place:
+        """Return where the rules send a message that states no time to live."""
+        key = message.module, message.action, message.priority, message.device
+        if (known := self.places.get(key)) is None:
+            known = self._remember(key, self._place(message, self.router.rules.apply(message)))
+        return known
+
+    def _remember(self, key: Choice | tuple[str, str, int, str], place: _Place) -> _Place:
+        if len(self.places) >= _PLACES:
+            self.places.clear()
+        self.places[key] = place
+        return place
 
     def _chosen(self, learned: LearnedRouter, message: Outgoing, choice: Choice | None) -> _Place:
         """Return where a model's choice goes: worked out once for all messages that get the same choice."""
@@ -135,9 +158,7 @@ class Sender:
             return known
         place = self._place(message, learned.route(message, choice, self.router.rules))
         if choice is not None and choice.who != "rules" and message.expires is None:
-            if len(self.places) >= _PLACES:
-                self.places.clear()
-            self.places[choice] = place
+            self._remember(choice, place)
         return place
 
     def _known(self, message: Outgoing, envelope: Envelope) -> Known | None:
@@ -199,7 +220,7 @@ class Sender:
         timeout = checked_seconds("timeout", timeout)
         message = Outgoing("automation", "broadcast", data, message_id=message_id)
         envelope = self._encoded(message, started, routed=False)
-        envelope.exchange = self.names.automation_exchange
+        envelope.exchange, envelope.headers = self.names.automation_exchange, self._headers(False)
         decision = Decision("main", message.priority, False, "automation: a broadcast")
         modules = self.catalog.modules.items()
         queues = [self.names.queue(name, module.actions[0]) for name, module in modules if module.ai_routing]
@@ -207,7 +228,7 @@ class Sender:
 
     def _encoded(self, message: Outgoing, started: float, *, routed: bool = True) -> Envelope:
         """Check a message, and return it without an address. A refusal is audited too."""
-        message_id = uuid.uuid4().hex if message.message_id is None else message.message_id
+        message_id = _new_id() if message.message_id is None else message.message_id
         try:
             check_options(message, message_id)
             if routed:
@@ -230,15 +251,11 @@ class Sender:
         self, message: Outgoing, envelope: Envelope, decision: Decision, timeout: float, started: float, *queues: str
     ) -> SendResult:
         """Publish, if at least one of `queues` exists, and audit the outcome."""
-        envelope.headers["cliente-id"] = self.names.tenant_id
-        envelope.headers["mobile-optimized"] = decision.mobile_optimized
-        envelope.headers["kryonix-sdk-version"] = __version__
         envelope.priority, envelope.timestamp = decision.priority, datetime.now(UTC)
         outcome = "cancelled"
         try:
-            size, server = len(envelope.body), self.transport.server
-            with sending(envelope.exchange, envelope.routing_key, envelope.message_id, size, server):
-                inject(envelope.headers)
+            with sending(envelope, self.transport):
+                envelope.headers = traced(envelope.headers)
                 left = timeout - (time.monotonic() - started)
                 if not self.reach.is_known(queues) and not await self.reach.find(queues, left):
                     raise NotRoutable(f"the tenant {self.names.tenant_id} has no queue {' or '.join(queues)}")
@@ -321,6 +338,13 @@ class Sender:
             broken[0].add_note(f"{len(sent)} messages were sent before, {len(failed)} failed")
             raise broken[0]
         return Batch(tuple(sent[number] for number in sorted(sent)), tuple(failed[number] for number in sorted(failed)))
+
+
+def _new_id() -> str:
+    """Return a UUID of version 4, in half the time of the standard library."""
+    drawn = bytearray(os.urandom(16))
+    drawn[6], drawn[8] = drawn[6] & 0x0F | 0x40, drawn[8] & 0x3F | 0x80
+    return drawn.hex()
 
 
 def _printable(name: Any) -> str:

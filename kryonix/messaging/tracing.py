@@ -17,7 +17,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from kryonix import __version__
 from kryonix.messaging import metrics
-from kryonix.messaging.message import Message
+from kryonix.messaging.message import Envelope, Message
+from kryonix.messaging.transport import Transport
 
 Server = tuple[str, int]
 """The broker's host and port."""
@@ -103,15 +104,16 @@ class _Measured(Operation):
             metrics.record(self._name, time.perf_counter() - self._began, self._attributes)
 
 
-def sending(exchange: str, routing_key: str, message_id: str, size: int, server: Server | None) -> Operation:
+def sending(envelope: Envelope, transport: Transport) -> Operation:
     if _is_off() and metrics.are_off():
         return _OFF
     details: dict[str, str | int] = {
-        "messaging.rabbitmq.destination.routing_key": routing_key,
-        "messaging.message.id": message_id,
-        "messaging.message.body.size": size,
+        "messaging.rabbitmq.destination.routing_key": envelope.routing_key,
+        "messaging.message.id": envelope.message_id,
+        "messaging.message.body.size": len(envelope.body),
     }
-    return _Measured("send", _destination(exchange, routing_key), server, {k: v for k, v in details.items() if v != ""})
+    destination = _destination(envelope.exchange, envelope.routing_key)
+    return _Measured("send", destination, transport.server, {k: v for k, v in details.items() if v != ""})
 
 
 def processing(message: Message, server: Server | None) -> Operation:
@@ -142,6 +144,8 @@ def _destination(*parts: str) -> str:
     return ":".join(part for part in parts if part)
 
 
-def inject(headers: dict[str, Any]) -> None:
-    """Add the current trace context, if any, to headers: traceparent and tracestate."""
-    _propagator.inject(headers)
+def traced(headers: dict[str, Any]) -> dict[str, Any]:
+    """Return the headers, with the current trace context, traceparent and tracestate, if there is one."""
+    context: dict[str, Any] = {}
+    _propagator.inject(context)
+    return {**headers, **context} if context else headers
