@@ -7,7 +7,7 @@ import itertools
 import os
 import reprlib
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -307,25 +307,22 @@ class Sender:
         """
         check_type("messages", messages, Iterable | AsyncIterable)
         window, timeout = checked_count("window", window, _MAX_WINDOW), checked_seconds("timeout", timeout)
-        source = aiter(messages) if isinstance(messages, AsyncIterable) else _iterate(messages)
+        broken: list[Exception] = []
+        following = _following(messages, broken)
         numbers = itertools.count()
-        turn = asyncio.Lock()
         sent: dict[int, SendResult] = {}
         failed: dict[int, tuple[Outgoing, MessagingError]] = {}
-        broken: list[Exception] = []
 
         async def work() -> None:
             while True:
-                async with turn:
-                    if broken:
-                        return
-                    try:
-                        number, message = next(numbers), await anext(source)
-                    except StopAsyncIteration:
-                        return
-                    except Exception as error:  # noqa: BLE001 - the caller's code may raise anything
-                        broken.append(error)
-                        return
+                try:
+                    message = await following()
+                except StopAsyncIteration:
+                    return
+                except Exception as error:  # noqa: BLE001 - the caller's code may raise anything
+                    broken.append(error)
+                    return
+                number = next(numbers)
                 try:
                     sent[number] = await self.send(message, timeout)
                 except MessagingError as error:
@@ -351,6 +348,25 @@ def _printable(name: Any) -> str:
     return name[:255] if isinstance(name, str) and name.isprintable() else reprlib.repr(name)[:60]
 
 
-async def _iterate(messages: Iterable[Outgoing]) -> AsyncIterator[Outgoing]:
-    for message in messages:
-        yield message
+def _following(
+    messages: Iterable[Outgoing] | AsyncIterable[Outgoing], broken: list[Exception]
+) -> Callable[[], Awaitable[Outgoing]]:
+    """Return a function that takes the next message. Once there is none, or `broken` has an error, it ends as `anext`.
+
+    Only an asynchronous iterable needs turns: nothing else runs while the next message of another one is made.
+    """
+    iterator = None if isinstance(messages, AsyncIterable) else iter(messages)
+    source = aiter(messages) if isinstance(messages, AsyncIterable) else None
+    turn = asyncio.Lock()
+
+    async def take() -> Outgoing:
+        if iterator is not None and not broken:
+            for message in iterator:
+                return message
+        elif source is not None:
+            async with turn:
+                if not broken:
+                    return await anext(source)
+        raise StopAsyncIteration
+
+    return take

@@ -23,7 +23,6 @@ FRAME_END: Final = b"\xce"
 FRAME_HEAD: Final = struct.Struct(">BHI")
 """Type, channel, and bytes of the payload."""
 _OVERHEAD: Final = FRAME_HEAD.size + len(FRAME_END)
-_TYPES: Final = frozenset({METHOD, HEADER, BODY, 8})
 _CHUNK: Final = 262_144
 _BUFFERED: Final = 4_194_304
 """Bytes that wait for the socket before a publisher waits too."""
@@ -32,7 +31,7 @@ CHANNEL_CLOSE: Final = frozenset({b"\x00\x14\x00\x28", b"\x00\x14\x00\x29"})
 """The methods after which nothing may be written on a channel: close and close-ok."""
 
 Taker = Callable[[int, bytes, int, int], bool]
-"""Takes a frame, given its type, a buffer, and where the payload begins and ends. Returns False to leave it to aiormq."""
+"""Takes a frame: its type, a buffer, and where the payload begins and ends. Returns False to leave it to aiormq."""
 
 
 class FrameReader:
@@ -59,13 +58,8 @@ class FrameReader:
             taken, self._served = taken + more[: count - len(taken)], more[count - len(taken) :]
         return taken
 
-    async def read(self) -> bytes:
-        """Return what has come already: aiormq shows it where it is not AMQP."""
-        served, self._served = self._served, b""
-        return served
-
     async def _next(self) -> bytes:
-        """Return the next frame that nobody takes; or what is left, if it is not a frame or the stream has ended."""
+        """Return the next frame that nobody takes, or what is left at the end of the stream."""
         while True:
             if (frame := self._untaken()) is not None:
                 return frame
@@ -84,9 +78,6 @@ class FrameReader:
             while at <= available:
                 kind, channel, size = FRAME_HEAD.unpack_from(buffer, at)
                 begin = at + FRAME_HEAD.size
-                if kind not in _TYPES:
-                    at, rest = len(buffer), buffer[at:]
-                    return rest
                 if at + size > available:
                     return None
                 end = begin + size

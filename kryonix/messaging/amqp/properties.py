@@ -203,6 +203,8 @@ def _decode_usual(header: bytes, flags: int, envelope: Envelope) -> None:
         at += 8
     if flags & _APP_ID:
         envelope.app_id, at = _text(header, at)
+    if at > len(header):
+        raise _Unusual
 
 
 def _text(header: bytes, at: int) -> tuple[str, int]:

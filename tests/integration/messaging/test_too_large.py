@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kryonix.messaging import Message, MessagingClient, NotSerializable, Reject
-from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.amqp.properties import ExactProperties
+from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.configuration import Address, parse_uri
 from kryonix.messaging.message import Envelope, Header
 from kryonix.topology.naming import Names

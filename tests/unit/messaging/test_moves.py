@@ -10,6 +10,7 @@ import pytest
 
 from kryonix.messaging.amqp import subscription
 from kryonix.messaging.amqp.delivery import Unanswered
+from kryonix.messaging.amqp.frames import Taker
 from kryonix.messaging.amqp.subscription import AmqpSubscription
 
 pytestmark = pytest.mark.anyio
@@ -17,6 +18,8 @@ pytestmark = pytest.mark.anyio
 
 class Channel:
     """A fake channel. The broker answers what is asked on it once `answers` is set."""
+
+    number = 1
 
     def __init__(self, answers: asyncio.Event) -> None:
         self.answers, self.closing = answers, asyncio.get_running_loop().create_future()
@@ -30,9 +33,8 @@ class Channel:
     async def basic_qos(self, **_: Any) -> None:
         await self.answers.wait()
 
-    async def basic_consume(self, *_: Any, **__: Any) -> Any:
+    async def basic_consume(self, *_: Any, **__: Any) -> None:
         self.consuming = True
-        return type("Answer", (), {"consumer_tag": "tag"})
 
     async def basic_cancel(self, tag: str, **_: Any) -> None:
         self.consuming = False
@@ -44,30 +46,40 @@ class Channel:
 
 
 class Link:
-    """A fake link, whose connections need no answer."""
+    """A fake link, whose connection needs no answer."""
+
+    def __init__(self, connected: Made) -> None:
+        self.connected = connected
 
     def add(self, user: object) -> None: ...
 
     def remove(self, user: object) -> None: ...
 
-    async def connection(self, timeout: float) -> None: ...
+    async def connection(self, timeout: float) -> Any:
+        return self.connected
 
 
 class Made:
-    """A subscription, and the channels that it has opened. `answers` stops the broker from answering on new ones."""
+    """A subscription, and the connection with the channels that it has opened.
+
+    `answers` stops the broker from answering on new ones.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.channels, self.answers = list[Channel](), asyncio.Event()
         self.answers.set()
 
-        async def open_channel(connection: object) -> Channel:
-            self.channels.append(Channel(self.answers))
-            return self.channels[-1]
-
-        monkeypatch.setattr(subscription, "open_channel", open_channel)
         monkeypatch.setattr(subscription, "_PAUSE_S", 0.01)
-        link: Any = Link()
+        link: Any = Link(self)
         self.subscription = AmqpSubscription(link, ["q"], 1, lambda delivery: None, 60, Unanswered())
+
+    writer = None
+
+    def take(self, channel: Channel, taker: Taker) -> None: ...
+
+    async def open_channel(self) -> Channel:
+        self.channels.append(Channel(self.answers))
+        return self.channels[-1]
 
     @property
     def consuming(self) -> int:

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from pamqp.exceptions import PAMQPException
 from pamqp.header import ContentHeader
 
-from kryonix.messaging.amqp.properties import ExactProperties, copied
+from kryonix.messaging.amqp.properties import (
+    PASSED_ON,
+    ExactProperties,
+    copied,
+    decode_envelope,
+    encode_properties,
+    message_id_of,
+)
+from kryonix.messaging.message import Envelope, Header, RouteHeaders
 
 HEADERS: list[dict[str, Any]] = [
     {"a": 0.1, "b": 1e308, "c": -5e-324},
@@ -102,6 +110,105 @@ def test_foreign_properties_are_unreadable_or_round_trip(table: dict[str, bytes]
     assert isinstance(again, ContentHeader)
     assert (again.properties.headers, again.properties.timestamp) == (read.headers, read.timestamp)
     assert copy.frame_size == len(written)
+
+
+def _decoded(properties: bytes) -> Envelope:
+    envelope, size = decode_envelope(struct.pack(">HHQ", 60, 0, 2) + properties, "e", "k")
+    assert size == 2
+    return envelope
+
+
+def _by_pamqp(properties: bytes) -> Envelope | None:
+    """Return the message as pamqp reads it, or None if it can't."""
+    found = ContentHeader()
+    try:
+        found.unmarshal(struct.pack(">HHQ", 60, 0, 2) + properties)
+    except Exception:  # noqa: BLE001 - pamqp raises several
+        return None
+    read = found.properties
+    expiration = read.expiration or ""
+    return Envelope(
+        "e",
+        "k",
+        b"",
+        read.message_id or "",
+        headers=dict(read.headers or {}),
+        priority=read.priority or 0,
+        expiration=int(expiration) if expiration.isdecimal() else None,
+        received=True,
+        **{name: getattr(read, name) for name in PASSED_ON},
+    )
+
+
+USUAL = st.fixed_dictionaries(
+    {},
+    optional={
+        "content_type": st.sampled_from(["application/json", "", "text/plain; charset=latin-1"]),
+        "content_encoding": st.sampled_from(["zstd", "gzip"]),
+        "headers": st.dictionaries(
+            NAMES.filter(bool),
+            st.one_of(
+                st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+                st.booleans(),
+                st.integers(-(2**63), 2**63 - 1),
+                st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1), timezones=st.just(UTC)),
+                st.floats(allow_nan=False),
+                st.lists(st.integers(0, 5), max_size=2),
+            ),
+            max_size=5,
+        ),
+        "priority": st.integers(0, 10),
+        "correlation_id": st.just("c"),
+        "reply_to": st.just("r"),
+        "expiration": st.sampled_from(["60000", "soon"]),
+        "timestamp": st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1), timezones=st.just(UTC)),
+        "message_type": st.just("t"),
+        "app_id": st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20),
+        "message_id": st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40),
+    },
+)
+
+
+@given(USUAL)
+def test_a_message_is_read_as_pamqp_reads_it(properties: dict[str, Any]) -> None:
+    written = ExactProperties(delivery_mode=2, **properties).marshal()
+    assert _decoded(written) == _by_pamqp(written)
+
+
+@given(USUAL, st.integers(0, 60), st.integers(0, 255))
+def test_a_damaged_message_is_read_as_pamqp_reads_it(properties: dict[str, Any], at: int, byte: int) -> None:
+    whole = ExactProperties(delivery_mode=2, **properties).marshal()
+    for damaged in (whole[: 2 + at], whole[:at] + bytes([byte]) + whole[at + 1 :]):
+        if len(damaged) < 2:
+            continue
+        read, expected = _decoded(damaged), _by_pamqp(damaged)
+        if expected is None:
+            assert list(read.headers) == [Header.UNREADABLE]
+        else:
+            assert read == expected
+
+
+@given(USUAL, st.booleans())
+def test_a_message_is_written_as_its_exact_properties(properties: dict[str, Any], received: bool) -> None:
+    given = {name: value for name, value in properties.items() if name != "expiration"}
+    envelope = Envelope(
+        **{"exchange": "e", "routing_key": "k", "body": b"", "message_id": "m", "received": received, **given}
+    )
+    envelope.expiration = 60_000 if "expiration" in properties else None
+    expiration = {"expiration": "60000"} if "expiration" in properties else {}
+    defaults = {"message_id": "m", "priority": 0, "headers": {}, "content_type": "application/json"}
+    exact = ExactProperties(milliseconds=received, delivery_mode=2, **{**defaults, **given, **expiration})
+    assert encode_properties(envelope) == exact.marshal()
+    assert message_id_of(struct.pack(">HHQ", 60, 0, 0) + exact.marshal()).decode() == envelope.message_id
+
+
+def test_headers_of_a_route_are_encoded_once_and_the_same() -> None:
+    headers = RouteHeaders({"cliente-id": "acme", "mobile-optimized": False})
+    envelope = Envelope("e", "k", b"", "m", headers=headers, timestamp=datetime.now(UTC))
+    first = encode_properties(envelope)
+    assert headers.encoded
+    envelope.headers = dict(headers)
+    assert encode_properties(envelope) == first
 
 
 def test_a_time_is_written_in_whole_seconds_unless_read_with_a_fraction() -> None:

@@ -1,4 +1,4 @@
-"""A publisher's results when its connection breaks, with a fake channel."""
+"""A publisher's results when its connection breaks, with a broker that exists only as frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import logging
 import socket
 import struct
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import aiormq.abc
 import aiormq.channel
@@ -28,81 +28,112 @@ from kryonix.messaging import (
     QueueFull,
     SendTimedOut,
 )
+from kryonix.messaging.amqp import publisher
 from kryonix.messaging.amqp.link import REPORTED, Link
 from kryonix.messaging.amqp.publisher import Publisher
 from kryonix.messaging.amqp.transport import AmqpTransport
 from kryonix.messaging.configuration import parse_uri
 from kryonix.messaging.memory import MemoryTransport
 from kryonix.messaging.message import Envelope
+from tests.support.wire import Channel, Wire
 
 pytestmark = pytest.mark.anyio
 
 MESSAGE = Envelope("cliente_acme", "crm.leads.create.medium", b"{}", "m-1")
-FULL = amqp.DeliveryError(None, Basic.Nack())
-CUT = ConnectionError("cut")
 FORBIDDEN = amqp.ChannelAccessRefused("ACCESS_REFUSED - write access to exchange 'cliente_acme' refused")
-
-
-class Channel:
-    """Answers each publish with the next of its errors, and confirms once there is none left."""
-
-    is_closed = False
-
-    def __init__(self, *errors: BaseException) -> None:
-        self._errors = list(errors)
-        self.published = 0
-
-    async def basic_publish(self, body: bytes, **_: Any) -> None:
-        self.published += 1
-        if self._errors:
-            raise self._errors.pop(0)
+Ending = Literal["cut", "full"] | Exception
+"""What becomes of a message: its connection is cut, its queue is full, or its channel is closed for an error."""
 
 
 def within(seconds: float) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-def publisher(*errors: BaseException) -> Publisher:
-    link: Any = Link(parse_uri("amqp://kryonix_acme:x@127.0.0.1:1/%2Fcliente_acme"), "x", None, 60)
-    made = Publisher(link)
-    channel: Any = Channel(*errors)
-    made._live = channel
-    return made
+class Made:
+    """A publisher whose messages end as `endings` say, and are stored once there is none left."""
 
+    def __init__(self, *endings: Ending) -> None:
+        self._endings = list(endings)
+        self.published = 0
+        self.link: Any = Link(parse_uri("amqp://kryonix_acme:x@127.0.0.1:1/%2Fcliente_acme"), "x", None, 60)
+        self.link._connection = self
+        self.publisher = Publisher(self.link)
 
-async def times_published(*errors: BaseException) -> int:
-    sender = publisher(*errors)
-    channel: Any = sender._live
-    await sender.publish(MESSAGE, within(10))
-    return int(channel.published)
+    async def open_channel(self, *, confirmed: bool) -> Channel:
+        self._channel = Channel()
+        return self._channel
+
+    def __getattr__(self, name: str) -> Any:
+        """Stand for the newest connection."""
+        if name == "loop":
+            self._wire = Wire(self._answer)
+        return getattr(self._wire, name)
+
+    def _answer(self, tag: int) -> None:
+        self.published += 1
+        ending = self._endings.pop(0) if self._endings else "stored"
+        if ending == "cut":
+            self.publisher.lost()
+        elif isinstance(ending, Exception):
+            self._channel.closing.set_exception(ending)
+        else:
+            self._wire.send(Basic.Nack(tag) if ending == "full" else Basic.Ack(tag))
+
+    async def publish(self, envelope: Envelope = MESSAGE, patience: float = 10) -> int:
+        """Return how often the message was published."""
+        await self.publisher.publish(envelope, within(patience))
+        return self.published
 
 
 async def test_an_interrupted_message_is_published_again() -> None:
-    assert await times_published(CUT, asyncio.CancelledError(), CUT) == 4
+    assert await Made("cut", "cut", "cut").publish() == 4
 
 
-async def test_an_unexplained_end_of_a_wait_is_a_disconnect() -> None:
-    assert await times_published(Exception()) == 2
+async def test_an_unexplained_end_of_a_channel_is_a_disconnect() -> None:
+    assert await Made(Exception()).publish() == 2
 
 
 async def test_a_waiting_message_names_why_there_is_no_connection() -> None:
-    waiting = publisher()
-    waiting._live = None
-    waiting._link._error = AccessRefused("the tenant is suspended")
+    made = Made()
+    made.link._connection, made.link._error = None, AccessRefused("the tenant is suspended")
     with pytest.raises(AccessRefused, match=r"the tenant is suspended; waited 0\.\d* s"):
-        await waiting.publish(MESSAGE, within(0.1))
+        await made.publish(patience=0.1)
 
 
 async def test_a_refusal_says_that_the_message_is_not_stored() -> None:
     with pytest.raises(QueueFull, match=r"the queue of crm\.leads\.create\.medium is full"):
-        await publisher(FULL).publish(MESSAGE, within(10))
+        await Made("full").publish()
 
 
-@pytest.mark.parametrize("errors", [(FULL,), (CUT, FULL), (FORBIDDEN,)], ids=["full", "unknown", "forbidden"])
-async def test_a_failed_send_names_its_message(errors: tuple[BaseException, ...]) -> None:
+async def test_a_message_is_given_up_at_its_deadline() -> None:
+    made = Made()
+    made._answer = lambda tag: None  # type: ignore[method-assign]  # the broker stays silent
+    with pytest.raises(SendTimedOut, match=r"no confirmation within 0\.2 s"):
+        await made.publish(patience=0.2)
+
+
+async def test_messages_beyond_those_in_flight_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "_MAX_IN_FLIGHT", 2)
+    made, answer = Made(), asyncio.Event()
+    usual = made._answer
+
+    def slowly(tag: int) -> None:
+        asyncio.get_running_loop().create_task(answer.wait()).add_done_callback(lambda _: usual(tag))
+
+    made._answer = slowly  # type: ignore[method-assign]
+    sending = [asyncio.create_task(made.publish(replace(MESSAGE, message_id=f"m-{number}"))) for number in range(5)]
+    await asyncio.sleep(0.05)
+    assert len(made._wire.written) == 2
+    answer.set()
+    await asyncio.gather(*sending)
+    assert made.published == 5
+
+
+@pytest.mark.parametrize("endings", [("full",), ("cut", "full"), (FORBIDDEN,)], ids=["full", "unknown", "forbidden"])
+async def test_a_failed_send_names_its_message(endings: tuple[Ending, ...]) -> None:
     class Transport(MemoryTransport):
         async def publish(self, envelope: Envelope, timeout: float) -> None:
-            await publisher(*errors).publish(envelope, within(timeout))
+            await Made(*endings).publish(envelope, timeout)
 
     client = MessagingClient(Transport(MemoryBroker("acme", modules=["crm"])), "acme", application="shop")
     with pytest.raises(MessagingError, match=r"^message m-1: (the queue|cut off|the user)") as failure:
@@ -113,13 +144,13 @@ async def test_a_failed_send_names_its_message(errors: tuple[BaseException, ...]
 
 async def test_a_refusal_after_a_disconnect_leaves_storage_unknown() -> None:
     with pytest.raises(SendTimedOut, match=r"cut off before the broker's answer, then the queue .* is full") as failure:
-        await publisher(CUT, FULL).publish(MESSAGE, within(10))
+        await Made("cut", "full").publish()
     assert "same message_id" in failure.value.remedy
 
 
 async def test_a_publisher_without_permission_gets_that_reason() -> None:
     with pytest.raises(AccessRefused, match="no permission to publish"):
-        await publisher(FORBIDDEN).publish(MESSAGE, within(10))
+        await Made(FORBIDDEN).publish()
 
 
 async def test_a_send_waits_for_a_connection_until_its_own_deadline() -> None:
@@ -134,14 +165,17 @@ async def test_a_send_waits_for_a_connection_until_its_own_deadline() -> None:
 
 
 async def test_headers_larger_than_a_frame_are_refused_before_sending() -> None:
-    large = replace(MESSAGE, headers={"h": "x" * 131_072})
+    made, large = Made(), replace(MESSAGE, headers={"h": "x" * 131_072})
     with pytest.raises(NotSerializable, match=r"131,\d{3} bytes, the broker takes at most 131,072 in a frame"):
-        await publisher(AssertionError("it was sent")).publish(large, within(10))
+        await made.publish(large)
+    assert not made.published
 
 
 async def test_unwritable_headers_are_refused_without_retries() -> None:
+    made = Made()
     with pytest.raises(NotSerializable, match="can't be written"):
-        await publisher(AssertionError("it was sent")).publish(replace(MESSAGE, headers={"h": {1, 2}}), within(3600))
+        await made.publish(replace(MESSAGE, headers={"h": {1, 2}}), 3600)
+    assert not made.published
 
 
 LARGE = amqp.ChannelPreconditionFailed("PRECONDITION_FAILED - message size 30 is larger than configured max size 20")
@@ -149,8 +183,8 @@ LARGE = amqp.ChannelPreconditionFailed("PRECONDITION_FAILED - message size 30 is
 
 async def test_an_oversized_message_is_refused_and_its_neighbour_resent() -> None:
     with pytest.raises(NotSerializable, match="30 bytes, the broker takes at most 20"):
-        await publisher(LARGE).publish(replace(MESSAGE, body=b"x" * 30), within(10))
-    await publisher(LARGE).publish(MESSAGE, within(10))
+        await Made(LARGE).publish(replace(MESSAGE, body=b"x" * 30))
+    assert await Made(LARGE).publish() == 2
 
 
 async def test_an_unreachable_broker_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

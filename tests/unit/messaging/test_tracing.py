@@ -15,7 +15,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from kryonix.messaging import LearnedRouter, MemoryBroker, Message, NotConnected, Reject, metrics, tracing
-from kryonix.messaging.message import Route
+from kryonix.messaging.memory import MemoryTransport
+from kryonix.messaging.message import Envelope, Route
 from tests.support.learned import model_file, model_of, only_device
 from tests.support.recording_handler import Seen
 from tests.support.waiting import eventually_async
@@ -110,8 +111,11 @@ async def test_names_and_attributes_are_those_of_the_conventions(spans: InMemory
     assert dict(process.attributes or {}) == {**OF_PROCESS, **both, "kryonix.attempt": 1}
 
 
-def test_an_operation_on_a_broker_has_its_address(spans: InMemorySpanExporter) -> None:
-    with tracing.sending("e", "k", "m", 1, ("broker.example", 5671)):
+async def test_an_operation_on_a_broker_has_its_address(spans: InMemorySpanExporter) -> None:
+    class Transport(MemoryTransport):
+        server = ("broker.example", 5671)
+
+    with tracing.sending(Envelope("e", "k", b"x", "m"), Transport(MemoryBroker("acme", modules=["crm"]))):
         pass
     attributes = named(spans, "send").attributes or {}
     assert (attributes["server.address"], attributes["server.port"]) == ("broker.example", 5671)
@@ -182,10 +186,14 @@ async def test_metrics_count_and_time_both_sides(reader: InMemoryMetricReader) -
     }
 
 
-def test_without_an_sdk_nothing_is_made() -> None:
+async def test_without_an_sdk_nothing_is_made() -> None:
     assert metrics.are_off()
-    route = Route("crm", "leads.create", "q", "e", "k")
-    operations = [tracing.sending("e", "k", "m", 1, None), tracing.processing(Message({}, "m", 1, {}, route), None)]
+    route, transport = (
+        Route("crm", "leads.create", "q", "e", "k"),
+        MemoryTransport(MemoryBroker("acme", modules=["crm"])),
+    )
+    sent = tracing.sending(Envelope("e", "k", b"x", "m"), transport)
+    operations = [sent, tracing.processing(Message({}, "m", 1, {}, route), None)]
     assert {type(operation) for operation in operations} == {tracing.Operation}
 
 

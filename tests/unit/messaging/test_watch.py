@@ -23,9 +23,9 @@ THREE = replace(ONE, others=(("two", 5672), ("three", 5672)))
 class Node:
     """What the watch sees of a connection and its node."""
 
-    silent_s: float = 0
+    silent_for: float = 0
     alive: bool = True
-    blocked: bool = False
+    is_blocked: bool = False
     probes: int = 0
 
     async def is_alive(self, node: Address) -> bool:
@@ -53,17 +53,15 @@ class User:
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> Node:
     made = Node()
-    monkeypatch.setattr(link, "silence", lambda connection: made.silent_s)
-    monkeypatch.setattr(link, "is_blocked", lambda connection: made.blocked)
     monkeypatch.setattr("kryonix.messaging.amqp.cluster.Cluster.is_alive", lambda _, node: made.is_alive(node))
     for name, seconds in {"_LOOK_S": 0.01, "_STUCK_S": 0.2, "_IDLE_S": 0.1}.items():
         monkeypatch.setattr(link, name, seconds)
     return made
 
 
-async def watched(user: User | None, address: Address = THREE, within: float = 30) -> NotConnected | None:
+async def watched(node: Node, user: User | None, address: Address = THREE, within: float = 30) -> NotConnected | None:
     """Return why the node is left; None if it is not left in time."""
-    connection: Any = None
+    connection: Any = node
     watching = Link(address, "acme/shop", None, 10)
     if user is not None:
         watching.add(user)
@@ -75,21 +73,21 @@ async def watched(user: User | None, address: Address = THREE, within: float = 3
 
 
 async def test_a_node_that_is_silent_and_dead_is_left_while_an_answer_is_due(node: Node) -> None:
-    node.silent_s, node.alive = 2.5, False
-    reason = await watched(User(waiting=True))
+    node.silent_for, node.alive = 2.5, False
+    reason = await watched(node, User(waiting=True))
     assert reason is not None
     assert "was silent for 2.5 s, and answers no new connection" in reason.problem
 
 
 async def test_an_idle_client_gives_a_silent_node_the_time_of_a_heartbeat(node: Node) -> None:
-    node.silent_s, node.alive = 11, False
-    assert await watched(User(answering=True), within=0.5) is None
-    node.silent_s = 13
-    assert await watched(User(answering=True)) is not None
+    node.silent_for, node.alive = 11, False
+    assert await watched(node, User(answering=True), within=0.5) is None
+    node.silent_for = 13
+    assert await watched(node, User(answering=True)) is not None
 
 
 async def test_a_silent_node_that_lives_is_kept_and_seldom_asked(node: Node) -> None:
-    node.silent_s = 5
+    node.silent_for = 5
 
     user = User(waiting=True)
 
@@ -99,40 +97,40 @@ async def test_a_silent_node_that_lives_is_kept_and_seldom_asked(node: Node) -> 
             await asyncio.sleep(0.01)
 
     answering = asyncio.create_task(answer())
-    assert await watched(user, within=1.2) is None
+    assert await watched(node, user, within=1.2) is None
     answering.cancel()
     assert 1 <= node.probes <= 8
 
 
 async def test_a_living_node_that_answers_nothing_of_what_is_due_is_left(node: Node) -> None:
-    reason = await watched(User(waiting=True))
+    reason = await watched(node, User(waiting=True))
     assert reason is not None
     assert "answers nothing of what was sent" in reason.problem
 
 
 async def test_an_alarm_of_the_broker_is_no_reason_to_leave(node: Node) -> None:
-    node.blocked = True
-    assert await watched(User(waiting=True), within=1) is None
+    node.is_blocked = True
+    assert await watched(node, User(waiting=True), within=1) is None
 
 
 async def test_an_idle_consumer_asks_and_leaves_a_node_that_lost_the_others(node: Node) -> None:
     user = User()
-    assert await watched(user) is not None
+    assert await watched(node, user) is not None
     assert user.asked == 1
 
 
 async def test_an_idle_consumer_stays_where_its_queue_answers(node: Node) -> None:
     user = User(answering=True)
-    assert await watched(user, within=1) is None
+    assert await watched(node, user, within=1) is None
     assert user.asked > 1
 
 
 async def test_a_client_of_one_node_has_nowhere_to_go(node: Node) -> None:
-    node.silent_s, node.alive = 60, False
+    node.silent_for, node.alive = 60, False
     user = User(waiting=True)
-    assert await watched(user, ONE, within=0.5) is None
+    assert await watched(node, user, ONE, within=0.5) is None
     assert (node.probes, user.asked) == (0, 0)
 
 
 async def test_a_connection_that_nobody_uses_is_kept(node: Node) -> None:
-    assert await watched(None, within=0.5) is None
+    assert await watched(node, None, within=0.5) is None
