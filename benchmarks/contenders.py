@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -20,7 +21,7 @@ from aio_pika.abc import AbstractConnection, AbstractExchange, AbstractIncomingM
 from pika.adapters.asyncio_connection import AsyncioConnection
 
 from kryonix import __version__
-from kryonix.messaging import LearnedRouter, Message, MessagingClient
+from kryonix.messaging import LearnedRouter, Message, MessagingClient, Outgoing
 from kryonix.messaging.configuration import parse_uri
 from kryonix.messaging.outcomes.recorder import shapes_of
 from kryonix.routing.known import Known
@@ -47,6 +48,10 @@ class Contender(ABC):
     @abstractmethod
     async def pipelined(self, count: int) -> list[float]:
         """Publish with WINDOW confirmations on their way. Latency: from publish to confirmation."""
+
+    async def send_many(self, count: int) -> list[float]:
+        """Publish in the way made for many messages at once, with the same window."""
+        return await self.pipelined(count)
 
     @abstractmethod
     async def one_by_one(self, count: int) -> list[float]:
@@ -134,6 +139,19 @@ class Sdk(Coroutines):
 
     async def one(self) -> None:
         await self._client.portal.send("interacoes.track", DATA)
+
+    async def send_many(self, count: int) -> list[float]:
+        begun: list[float] = []
+
+        def messages() -> Iterator[Outgoing]:
+            for _ in range(count):
+                begun.append(time.perf_counter())
+                yield Outgoing("portal", "interacoes.track", DATA)
+
+        batch = await self._client.send_many(messages(), window=WINDOW)
+        batch.raise_for_failed()
+        # A message is begun when another one is confirmed: WINDOW messages later, to within a write.
+        return [later - earlier for earlier, later in zip(begun, begun[WINDOW:], strict=False)]
 
     async def consume(self, count: int) -> list[float]:
         gaps = Gaps(count)
@@ -248,10 +266,28 @@ class Pika(Contender):
         self._parameters = pika.URLParameters(uri)
         self._tenant = parse_uri(uri).tenant_id
         self._names = Names(self._tenant)
+        self._blocking = pika.BlockingConnection(self._parameters)
+        self._ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        """The asyncio adapter's channel."""
+        self._confirmed: Callable[[Any, Any], None] = lambda channel, frame: None
+        AsyncioConnection(self._parameters, lambda connection: connection.channel(on_open_callback=self._opened))
 
     @classmethod
     async def connect(cls, uri: str) -> Self:
-        return cls(uri)
+        made = cls(uri)
+        await made._ready
+        return made
+
+    def _opened(self, channel: Any) -> None:
+        self._last = 0
+        """The delivery tag of the last message."""
+        channel.confirm_delivery(
+            lambda frame: self._confirmed(channel, frame), lambda _: self._ready.set_result(channel)
+        )
+
+    async def close(self) -> None:
+        self._ready.result().connection.close()
+        self._blocking.close()
 
     def _publish(self, channel: Any) -> None:
         properties = pika.BasicProperties(
@@ -269,53 +305,47 @@ class Pika(Contender):
     async def pipelined(self, count: int) -> list[float]:
         waiting: dict[int, float] = {}
         latencies: list[float] = []
-        published = 0
+        last = self._last + count
         done = asyncio.get_running_loop().create_future()
 
         def more(channel: Any) -> None:
-            nonlocal published
-            while len(waiting) < WINDOW and published < count:
-                published += 1
-                waiting[published] = time.perf_counter()
+            while len(waiting) < WINDOW and self._last < last:
+                self._last += 1
+                waiting[self._last] = time.perf_counter()
                 self._publish(channel)
 
         def confirmed(channel: Any, frame: Any) -> None:
-            now, last = time.perf_counter(), frame.method.delivery_tag
-            tags = [tag for tag in waiting if tag <= last] if frame.method.multiple else [last]
+            now, latest = time.perf_counter(), frame.method.delivery_tag
+            tags = [tag for tag in waiting if tag <= latest] if frame.method.multiple else [latest]
             latencies.extend(now - waiting.pop(tag) for tag in tags)
             more(channel)
             if len(latencies) == count and not done.done():
                 done.set_result(None)
 
-        def opened(channel: Any) -> None:
-            channel.confirm_delivery(lambda frame: confirmed(channel, frame), lambda _: more(channel))
-
-        connection = AsyncioConnection(self._parameters, lambda connection: connection.channel(on_open_callback=opened))
+        self._confirmed = confirmed
+        more(self._ready.result())
         await done
-        connection.close()
         return latencies
 
     async def one_by_one(self, count: int) -> list[float]:
         return await asyncio.to_thread(self._one_by_one, count)
 
     def _one_by_one(self, count: int) -> list[float]:
-        connection = pika.BlockingConnection(self._parameters)
-        channel = connection.channel()
+        channel = self._blocking.channel()
         channel.confirm_delivery()
         latencies = []
         for _ in range(count):
             began = time.perf_counter()
             self._publish(channel)
             latencies.append(time.perf_counter() - began)
-        connection.close()
+        channel.close()
         return latencies
 
     async def consume(self, count: int) -> list[float]:
         return await asyncio.to_thread(self._consume, count)
 
     def _consume(self, count: int) -> list[float]:
-        connection = pika.BlockingConnection(self._parameters)
-        channel = connection.channel()
+        channel = self._blocking.channel()
         channel.basic_qos(prefetch_count=PREFETCH)
         gaps = Gaps(count)
 
@@ -328,5 +358,5 @@ class Pika(Contender):
 
         channel.basic_consume(self._names.queue(MODULE, ACTION), receive)
         channel.start_consuming()
-        connection.close()
+        channel.close()
         return gaps.latencies

@@ -61,7 +61,7 @@ async def test_a_routing_key_in_another_encoding_is_escaped() -> None:
     assert made.arrived[0][2].routing_key == r"k\xffy"
 
 
-async def test_unreadable_properties_have_the_reason_and_the_next_message_arrives() -> None:
+async def test_unreadable_properties_have_the_reason_and_end_nothing() -> None:
     made = Made()
     made.wire.send(Basic.Deliver("tag", 1, False, "exchange", "key"))
     header = pamqp.frame.marshal(ContentHeader(body_size=0, properties=Basic.Properties(message_id="xx")), 1)

@@ -55,8 +55,9 @@ class Made:
     def __init__(self, *endings: Ending) -> None:
         self._endings = list(endings)
         self.published = 0
-        self.link: Any = Link(parse_uri("amqp://kryonix_acme:x@127.0.0.1:1/%2Fcliente_acme"), "x", None, 60)
-        self.link._connection = self
+        own: Any = self
+        self.link = Link(parse_uri("amqp://kryonix_acme:x@127.0.0.1:1/%2Fcliente_acme"), "x", None, 60)
+        self.link._connection = own
         self.publisher = Publisher(self.link)
 
     async def open_channel(self, *, confirmed: bool) -> Channel:
