@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import metrics
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 _BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 """The conventions' advice for every duration."""
 
+
+_TRUSTED_S: Final = 0.1
 
 decisions: list[Mapping[tuple[str, str], Counter[Decided]]] = []
 """The counts of each learned router: by module and action, and who decided."""
@@ -62,14 +65,26 @@ class Instruments:
         self._seconds[operation].record(duration_s, attributes)
 
 
+class Seldom:
+    """A question to OpenTelemetry's API, asked every 0.1 s at most: each time it looks at the environment."""
+
+    def __init__(self, ask: Callable[[], bool]) -> None:
+        self._ask, self._until, self._answer = ask, 0.0, False
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now >= self._until:
+            self._until, self._answer = now + _TRUSTED_S, self._ask()
+        return self._answer
+
+
+_has_no_provider = Seldom(lambda: type(metrics.get_meter_provider()).__module__.startswith("opentelemetry.metrics"))
 _instruments = _default = Instruments(metrics.get_meter("kryonix.messaging", __version__))
 
 
 def are_off() -> bool:
     """Return True without an OpenTelemetry SDK: the API alone has only providers that do nothing."""
-    return _instruments is _default and type(metrics.get_meter_provider()).__module__.startswith(
-        "opentelemetry.metrics"
-    )
+    return _instruments is _default and _has_no_provider()
 
 
 def record(operation: str, duration_s: float, attributes: Mapping[str, str | int]) -> None:

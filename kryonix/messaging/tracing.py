@@ -29,9 +29,12 @@ _propagator = TraceContextTextMapPropagator()
 _KINDS: Final = {"send": SpanKind.PRODUCER, "process": SpanKind.CONSUMER}
 
 
+_has_no_provider = metrics.Seldom(lambda: isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider))
+
+
 def _is_off() -> bool:
     """Return True without an OpenTelemetry SDK: then only the trace context of a message is passed on."""
-    return _tracer is _default and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    return _tracer is _default and _has_no_provider()
 
 
 class Operation:
