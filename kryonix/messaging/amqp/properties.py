@@ -194,8 +194,7 @@ def _decode_usual(header: bytes, flags: int, envelope: Envelope) -> None:
         at += 1
     if flags & _EXPIRATION:
         text, at = _text(header, at)
-        # RabbitMQ accepts only digits; another broker's text must not leave the message unanswered.
-        envelope.expiration = int(text) if text.isdecimal() else None
+        envelope.expiration = _milliseconds(text)
     if flags & _MESSAGE_ID:
         envelope.message_id, at = _text(header, at)
     if flags & _TIMESTAMP:
@@ -262,7 +261,6 @@ def _decode_any(header: bytes, exchange: str, routing_key: str) -> Envelope:
         properties = found.properties
     except Exception as error:  # noqa: BLE001 - deep nesting is a RecursionError, a far date is an OverflowError
         properties = unreadable(error)
-    expiration = properties.expiration or ""
     return Envelope(
         exchange,
         routing_key,
@@ -270,10 +268,15 @@ def _decode_any(header: bytes, exchange: str, routing_key: str) -> Envelope:
         properties.message_id or "",
         headers=dict(properties.headers or {}),
         priority=properties.priority or 0,
-        expiration=int(expiration) if expiration.isdecimal() else None,
+        expiration=_milliseconds(properties.expiration or ""),
         received=True,
         **{name: getattr(properties, name) for name in PASSED_ON},
     )
+
+
+def _milliseconds(expiration: str) -> int | None:
+    """Return a time to live. RabbitMQ accepts only digits; another broker's text must not leave a message unanswered."""
+    return int(expiration) if expiration.isascii() and expiration.isdecimal() else None
 
 
 def message_id_of(header: bytes) -> bytes:
