@@ -275,7 +275,7 @@ def _decode_any(header: bytes, exchange: str, routing_key: str) -> Envelope:
 
 
 def _milliseconds(expiration: str) -> int | None:
-    """Return a time to live. RabbitMQ accepts only digits; another broker's text must not leave a message unanswered."""
+    """Return a time to live. RabbitMQ takes only digits; another broker's text must not leave a message unanswered."""
     return int(expiration) if expiration.isascii() and expiration.isdecimal() else None
 
 

@@ -10,16 +10,14 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final, cast
 
-import pamqp.frame
 import pytest
 import zstandard
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from pamqp.body import ContentBody
 from pamqp.commands import Basic
-from pamqp.header import ContentHeader
 
 from kryonix.messaging import MessagingClient, MessagingError, Reject, Retry
-from kryonix.messaging.amqp.delivery import AmqpDelivery, Handout
-from kryonix.messaging.amqp.wire import PASSED_ON
+from kryonix.messaging.amqp.deliveries import DeliveryChannel
+from kryonix.messaging.amqp.properties import PASSED_ON
 from kryonix.messaging.message import Envelope
 from kryonix.messaging.transport import Deliver
 from kryonix.routing.known import EXPLORES, FOLLOWS, NOTES, Known, draw
@@ -30,6 +28,7 @@ from kryonix.topology.catalog import Catalog, parse_catalog
 from kryonix.topology.naming import Names, tenant_of_vhost
 from tests.support import reference
 from tests.support.vectors import GIVEN, check, mutations, read_vectors, value
+from tests.support.wire import Channel, Wire
 
 ALL: Final = read_vectors()
 _DRAWN: Final = {"explore": EXPLORES, "follow": FOLLOWS, "notes": NOTES}
@@ -157,16 +156,18 @@ async def _receive(given: Mapping[str, Any]) -> Answer:
 async def _delivered(given: Mapping[str, Any]) -> Answer:
     """Answer as `_receive`, from the bytes of a content header's frame."""
     payload, body = value(given["frame"]), value(given["body"])
-    framed = b"\2\0\1" + len(payload).to_bytes(4) + payload + b"\xce"
-    header = cast(ContentHeader, pamqp.frame.unmarshal(framed)[2])
-    method = Basic.Deliver("c", 1, given["redelivered"], given["exchange"], given["routing_key"])
-    channel = cast(AbstractChannel, None)
-    message = DeliveredMessage(delivery=method, header=header, body=body, channel=channel)
-    delivery = AmqpDelivery(message, given["queue"], Handout(channel))
-    envelope = delivery.envelope
+    arrived: list[tuple[int, bool, Envelope]] = []
+    wire = Wire()
+    channel = DeliveryChannel(cast(Any, wire), cast(Any, Channel()))
+    channel.on_delivery("c", lambda *delivery: arrived.append(delivery))
+    wire.send(Basic.Deliver("c", 1, given["redelivered"], given["exchange"], given["routing_key"]))
+    wire.send_bytes(b"\2\0\1" + len(payload).to_bytes(4) + payload + b"\xce")
+    if body:
+        wire.send(ContentBody(body))
+    [(_, redelivered, envelope)] = arrived
     answer = await _handled(given, envelope)
     names = ("content_type", "content_encoding", "expiration", "correlation_id", "reply_to", "message_type")
-    return {**answer, "redelivered": delivery.redelivered, **{name: getattr(envelope, name) for name in names}}
+    return {**answer, "redelivered": redelivered, **{name: getattr(envelope, name) for name in names}}
 
 
 async def _handled(given: Mapping[str, Any], envelope: Envelope) -> Answer:
