@@ -239,11 +239,11 @@ def parse_uri(uri: str, management_url: str | None = None, figures_password: str
     """
     try:
         parts = urlsplit(uri)
+        if "," in parts.netloc.rpartition("@")[2]:
+            remedy = f"Name one host, and all of them in {ADDRESSES_VARIABLE} or `addresses=`"
+            raise ConfigurationError("the AMQP URI names several hosts", remedy=remedy)
         port = parts.port
     except ValueError:
-        if "," in uri.rpartition("@")[2].partition("/")[0]:
-            remedy = f"Name one host, and all of them in {ADDRESSES_VARIABLE} or `addresses=`"
-            raise ConfigurationError("the AMQP URI names several hosts", remedy=remedy) from None
         raise ConfigurationError("the AMQP URI is not a valid URI", remedy=_REMEDY) from None
     password = figures_password if parts.password is None else unquote(parts.password)
     if password is None and _is_external(parts.query):

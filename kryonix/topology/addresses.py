@@ -26,7 +26,7 @@ def split_address(address: str, port: int | None = None) -> tuple[str, int]:
     """Return host and port of `HOST:PORT`, or of `HOST` with a default port. Raises ValueError for anything else."""
     parts = urlsplit(f"//{address}")
     found = parts.port or port
-    if not parts.hostname or not found or parts.netloc != address or "@" in address:
+    if not parts.hostname or not found or parts.netloc != address or "@" in address or address.split() != [address]:
         raise ValueError(f"{address!r} is not HOST:PORT")
     return parts.hostname, found
 

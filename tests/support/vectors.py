@@ -111,6 +111,8 @@ def check(expect: dict[str, Any], answer: dict[str, Any], path: str = "") -> Non
 def _matches(expected: Any, actual: Any) -> bool:
     if isinstance(expected, dict) and expected.keys() == {"$words"}:
         return isinstance(actual, str) and all(word in actual for word in expected["$words"])
+    if isinstance(expected, dict) and expected.keys() == {"$without"}:
+        return isinstance(actual, str) and not any(word in actual for word in expected["$without"])
     if isinstance(expected, dict) and expected.keys() == {"$near"}:
         return isinstance(actual, float) and math.isclose(actual, expected["$near"], rel_tol=_NEAR, abs_tol=_NEAR)
     return same(value(expected), actual)
@@ -152,6 +154,8 @@ def _other_tagged(tag: str, inner: Any) -> Any:
             return {tag: "0.125"}
         case "$words":
             return {tag: [*inner[:-1], f"{inner[-1]}~"]}
+        case "$without":
+            return {tag: [*inner, ""]}
         case "$near":
             return {tag: inner + 1e-6 * max(1.0, abs(inner))}
         case "$absent":

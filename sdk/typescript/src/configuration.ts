@@ -284,7 +284,7 @@ export function parseUri(uri: string, figuresPassword?: string): ParsedUri {
   const given = colon < 0 ? figuresPassword : decoded(login!.slice(colon + 1));
   const password = given ?? (external ? "" : undefined);
   const node = placeOf(place, PORTS[scheme]) ?? refuse("the AMQP URI is not a valid URI");
-  if (!(scheme in PORTS) || node.host === "" || username === "" || username === undefined || password === undefined) {
+  if (!(scheme in PORTS) || node.host === "" || username === "" || password === undefined) {
     const without = scheme === "amqps" && node.host !== "" && username;
     refuse(
       "the AMQP URI is incomplete: it needs the scheme amqp or amqps, user, password and host",
@@ -292,25 +292,25 @@ export function parseUri(uri: string, figuresPassword?: string): ParsedUri {
     );
   }
   const vhost = decoded(path.slice(1));
-  const tenantId = vhost === undefined ? undefined : tenantOfVhost(vhost);
+  const tenantId = tenantOfVhost(vhost);
   if (tenantId === undefined) {
-    const named = vhost === undefined || vhost.includes("@") ? "" : ` ${shown(vhost)}`;
+    const named = vhost.includes("@") ? "" : ` ${shown(vhost)}`;
     refuse(`the vhost${named} of the AMQP URI is not a tenant's vhost`);
   }
   return { scheme, node, username, password, tenantId, external } as ParsedUri;
 }
 
-function decoded(text: string): string | undefined {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return undefined;
-  }
+/** Return a part of a URI without its escapes. A percent sign that begins none stays. */
+function decoded(text: string): string {
+  const parts = text
+    .split(/(%[0-9A-Fa-f]{2})/)
+    .map((part, at) => Buffer.from(at % 2 ? part.slice(1) : part, at % 2 ? "hex" : "utf8"));
+  return Buffer.concat(parts).toString();
 }
 
 /** Return host and port of `HOST:PORT`, with an IPv6 address in brackets; undefined for anything else. */
 function placeOf(place: string, usual: number | undefined): HostPort | undefined {
-  const [, bracketed, plain, digits] = /^(?:\[([0-9A-Fa-f:.]+)\]|([^:[\]]*))(?::(\d{1,5}))?$/.exec(place) ?? [];
+  const [, bracketed, plain, digits] = /^(?:\[([0-9A-Fa-f:.]+)\]|([^:[\]]*))(?::(\d{0,5}))?$/.exec(place) ?? [];
   const host = (bracketed ?? plain)?.toLowerCase();
   const port = digits === undefined ? (usual ?? 0) : Number(digits);
   return host === undefined || port > 65_535 ? undefined : { host, port: port || (usual ?? 0) };
@@ -411,6 +411,5 @@ function readWithMode(file: string): [text: string, mode: number] {
 /** Return the tenant id in the AMQP URI of the credentials. */
 function tenantIn(credentials: Fields): string | undefined {
   const path = typeof credentials.amqp_uri === "string" ? (URI.exec(credentials.amqp_uri)?.[4] ?? "") : "";
-  const vhost = decoded(path.slice(1));
-  return vhost === undefined ? undefined : tenantOfVhost(vhost);
+  return tenantOfVhost(decoded(path.slice(1)));
 }

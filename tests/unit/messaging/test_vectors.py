@@ -18,6 +18,7 @@ from pamqp.commands import Basic
 from kryonix.messaging import MessagingClient, MessagingError, Reject, Retry
 from kryonix.messaging.amqp.deliveries import DeliveryChannel
 from kryonix.messaging.amqp.properties import PASSED_ON
+from kryonix.messaging.configuration import find_address
 from kryonix.messaging.message import Envelope
 from kryonix.messaging.transport import Deliver
 from kryonix.routing.known import EXPLORES, FOLLOWS, NOTES, Known, draw
@@ -200,6 +201,21 @@ async def _handled(given: Mapping[str, Any], envelope: Envelope) -> Answer:
     return answer
 
 
+def _address(given: Mapping[str, Any]) -> Answer:
+    try:
+        address = find_address(given["uri"], None, None, None, given.get("addresses"))
+    except MessagingError as error:
+        return {"error": {"class": type(error).__name__, "problem": error.problem, "text": str(error)}}
+    return {
+        "scheme": address.scheme,
+        "nodes": address.amqp_addresses,
+        "username": address.username,
+        "password": address.password,
+        "tenant": address.tenant_id,
+        "external": "auth=EXTERNAL" in address.query.split("&"),
+    }
+
+
 def _names(given: Mapping[str, Any]) -> Answer:
     names = Names(given["tenant"])
     user = names.user_of(given.get("generation", 1))
@@ -271,6 +287,7 @@ KINDS: Final[Mapping[str, Callable[[Any], Coroutine[Any, Any, Answer]]]] = {
     "send": _send,
     "receive": _receive,
     "delivered": _delivered,
+    "address": _at_once(_address),
     "names": _at_once(_names),
     "vhost": _at_once(lambda given: {"tenant": tenant_of_vhost(given)}),
     "draw": _at_once(lambda given: {"draw": draw(given["message_id"], _DRAWN[given["for"]])}),

@@ -114,6 +114,9 @@ function matches(expected: Tagged, actual: unknown): boolean {
   if (isTag(expected, "$words")) {
     return typeof actual === "string" && (expected.$words as string[]).every((word) => actual.includes(word));
   }
+  if (isTag(expected, "$without")) {
+    return typeof actual === "string" && !(expected.$without as string[]).some((word) => actual.includes(word));
+  }
   if (isTag(expected, "$near")) {
     const near = expected.$near as number;
     return typeof actual === "number" && Math.abs(actual - near) <= NEAR * Math.max(1, Math.abs(near));
@@ -171,6 +174,8 @@ function otherTagged(tag: string, inner: Tagged): Tagged {
       const words = inner as string[];
       return { [tag]: words.with(-1, `${words.at(-1)}~`) };
     }
+    case "$without":
+      return { [tag]: [...(inner as string[]), ""] };
     case "$near":
       return { [tag]: (inner as number) + 1e-6 * Math.max(1, Math.abs(inner as number)) };
     case "$absent":

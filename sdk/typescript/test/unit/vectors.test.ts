@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 import { readProperties } from "../../src/amqp/properties.ts";
 import { parseCatalog } from "../../src/catalog.ts";
 import { MessagingClient } from "../../src/client.ts";
+import { findAddress } from "../../src/configuration.ts";
 import { MessagingError } from "../../src/errors.ts";
 import { Decider } from "../../src/learned/decider.ts";
 import { Draw, draw } from "../../src/learned/known.ts";
@@ -203,6 +204,19 @@ async function handled(given: Fields, received: Envelope): Promise<Answer> {
   };
 }
 
+async function addressOf(given: Fields): Promise<Answer> {
+  try {
+    const options = { amqpUri: given.uri as string, addresses: given.addresses as string[] | undefined };
+    const address = findAddress(options, {});
+    const { scheme, username, tenantId, external } = address;
+    const nodes = address.nodes.map(({ host, port }) => `${host.includes(":") ? `[${host}]` : host}:${port}`);
+    return { scheme, nodes, username, password: address.password(), tenant: tenantId, external };
+  } catch (error) {
+    if (!(error instanceof MessagingError)) throw error;
+    return { error: { class: error.name, problem: error.problem, text: error.message } };
+  }
+}
+
 async function namesOf(given: Fields): Promise<Answer> {
   const { tenant, module, action, priority, attempt, generation = 1 } = given as Record<string, string>;
   const names = new Names(tenant!);
@@ -279,6 +293,7 @@ const KINDS: Readonly<Record<string, (given: never) => Promise<Answer>>> = {
   send,
   receive,
   delivered,
+  address: addressOf,
   names: namesOf,
   vhost: async (given: string) => ({ tenant: tenantOfVhost(given) ?? null }),
   draw: drawn,
