@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-__all__ = ["Frame", "decide", "draw", "shape"]
+__all__ = ["Frame", "decide", "draw", "shape", "watch"]
 
 _MULTIPLIERS: Final = {"explore": 0x9E3779B1, "follow": 0x85EBCA77, "notes": 0xC2B2AE3D}
 _DEVICES: Final = {"web": 1, "mobile": 2}
@@ -141,6 +141,63 @@ def _words(parts: Mapping[int, float]) -> str:
     named = [each for each in largest if abs(parts[each]) > 0.001]
     words = [f"{'earlier' if parts[each] < 0 else 'later'} for {_PART_NAMES[each]}" for each in named]
     return ", ".join(words) or "like the average message"
+
+
+def watch(model: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ends a model's use, and the last indexes, as an expectation of a vector."""
+    action = model["actions"][given["action"]]
+    decided: list[Mapping[str, Any]] = []
+    errors: dict[str, list[float]] = {"time": [], "left": []}
+    missed, seen = [0, 0], [0, 0]
+    problem: list[str] | None = None
+    drifts: dict[str, Any] = {}
+    for event in (each for each in given["events"] for _ in range(each["times"])):
+        if "decided" in event:
+            decided.append(event["decided"])
+            if len(decided) >= 1000 and len(decided) % 250 == 0:
+                for name, spread in action["usual"]["spreads"].items():
+                    index = _stability(spread, [each.get(name) for each in decided[-1000:]])
+                    drifts[name] = {"$near": index}
+                    if index - spread["ordinary"] > 0.25:
+                        problem = problem or [name, f"{index:.2f}"]
+            continue
+        for kind, error in (("time", event.get("became")), ("left", event.get("stated"))):
+            if error is not None:
+                errors[kind].append(abs(error))
+                mean = sum(errors[kind][-200:]) / 200
+                if len(errors[kind]) >= 200 and mean > 2 * max(action["errors"][kind], 0.05):
+                    problem = problem or [{"time": "handling times", "left": "times left"}[kind], f"{mean:.2f}"]
+        if event.get("missed") is not None:
+            seen[event["by_rules"]] += 1
+            missed[event["by_rules"]] += event["missed"]
+            if _odds(missed, seen) > 200:
+                problem = problem or [f"{missed[0]} of {seen[0]} against {missed[1]} of {seen[1]}"]
+    return {"problem": None if problem is None else {"$words": problem}, "drifts": drifts}
+
+
+def _stability(spread: Mapping[str, Any], values: list[Any]) -> float:
+    names, edges = spread["names"], spread["edges"]
+    bins = [0] * len(spread["shares"])
+    for each in values:
+        if names:
+            bins[names.index(each) if each in names else len(names)] += 1
+        else:
+            bins[0 if each is None else 1 + len([edge for edge in edges if edge < each])] += 1
+    total = 0.0
+    for count, then in zip(bins, spread["shares"], strict=True):
+        here, there = max(count / len(values), 0.0001), max(then, 0.0001)
+        total += (here - there) * math.log(here / there)
+    return total
+
+
+def _odds(missed: list[int], seen: list[int]) -> float:
+    if min(seen) < 20 or sum(missed) < 20 or missed[0] / seen[0] <= missed[1] / seen[1]:
+        return 1.0
+    difference, usual = missed[0] / seen[0] - missed[1] / seen[1], 0.05**2
+    common = (sum(missed) + 1) / (sum(seen) + 2)
+    variance = common * (1 - common) * (1 / seen[0] + 1 / seen[1])
+    evidence = difference**2 * usual / (2 * variance * (variance + usual))
+    return math.sqrt(variance / (variance + usual)) * math.exp(min(evidence, 500))
 
 
 class Frame:

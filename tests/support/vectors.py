@@ -19,7 +19,7 @@ VECTORS: Final = ROOT / "vectors"
 GIVEN: Final = VECTORS / "given"
 """Files that vectors name."""
 
-_PARTS: Final = frozenset({"headers", "error", "route", "moved"})
+_PARTS: Final = frozenset({"headers", "error", "route", "moved", "drifts"})
 """Members of an expectation that are compared by the names listed in them only."""
 _NEAR: Final = 1e-9
 

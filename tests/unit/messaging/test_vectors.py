@@ -21,6 +21,7 @@ from kryonix.messaging.amqp.properties import PASSED_ON
 from kryonix.messaging.configuration import find_address
 from kryonix.messaging.message import Envelope
 from kryonix.messaging.transport import Deliver
+from kryonix.routing.guard import Guard
 from kryonix.routing.known import EXPLORES, FOLLOWS, NOTES, Known, draw
 from kryonix.routing.learned import Decider
 from kryonix.routing.model import ModelRefused, read_model
@@ -267,6 +268,21 @@ def _decide(given: Mapping[str, Any]) -> Answer:
     }
 
 
+def _watch(given: Mapping[str, Any]) -> Answer:
+    learned = read_model((GIVEN / "model.json").read_bytes(), "model.json").actions[given["action"]]
+    guard = Guard(learned.usual, learned.errors)
+    for event in given["events"]:
+        for _ in range(event["times"]):
+            if "decided" in event:
+                seen = event["decided"]
+                guard.decided([Known("crm", "leads.create", 0.0, "m", seen["bytes"], seen["device"], "", 5, None)])
+            elif "stated" in event:
+                guard.stated(event["stated"])
+            else:
+                guard.became(event["became"], event["missed"], by_rules=event["by_rules"])
+    return {"problem": guard.problem, "drifts": guard.drifts}
+
+
 def _model(given: Mapping[str, Any]) -> Answer:
     content = value(given["content"])
     try:
@@ -294,6 +310,7 @@ KINDS: Final[Mapping[str, Callable[[Any], Coroutine[Any, Any, Answer]]]] = {
     "shape": _at_once(lambda given: {"shape": Shapes(given["key"]).of(value(given["data"]))}),
     "decide": _at_once(_decide),
     "model": _at_once(_model),
+    "watch": _at_once(_watch),
 }
 """What an SDK does with each kind of what is given."""
 
@@ -335,12 +352,14 @@ def _by_reference(kind: str, given: Any) -> Answer | None:
             return {"shape": reference.shape(value(given["data"]), given["key"])}
         case "decide":
             return reference.decide(json.loads((GIVEN / "model.json").read_bytes()), given)
+        case "watch":
+            return reference.watch(json.loads((GIVEN / "model.json").read_bytes()), given)
         case "delivered":
             return {"headers": reference.Frame(value(given["frame"])).properties().get("headers", {})}
     return None
 
 
-@pytest.mark.parametrize("kind", ["draw", "shape", "decide", "delivered"])
+@pytest.mark.parametrize("kind", ["draw", "shape", "decide", "watch", "delivered"])
 def test_expectations_are_what_the_documentation_computes(kind: str) -> None:
     vectors = [vector for vector in ALL if kind in vector.given]
     assert len(vectors) > 10

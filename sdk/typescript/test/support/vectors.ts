@@ -91,7 +91,7 @@ function isNumber(value: unknown): value is number | bigint {
 }
 
 /** Members of an expectation that are compared by the names listed in them only. */
-const PARTS = new Set(["headers", "error", "route", "moved"]);
+const PARTS = new Set(["headers", "error", "route", "moved", "drifts"]);
 const NEAR = 1e-9;
 
 /** Throw unless an answer has all that is expected. What is not listed is not compared. */

@@ -8,6 +8,7 @@ import { MessagingClient } from "../../src/client.ts";
 import { findAddress } from "../../src/configuration.ts";
 import { MessagingError } from "../../src/errors.ts";
 import { Decider } from "../../src/learned/decider.ts";
+import { Guard } from "../../src/learned/guard.ts";
 import { Draw, draw } from "../../src/learned/known.ts";
 import { ModelRefused, readModel } from "../../src/learned/model.ts";
 import { Shapes } from "../../src/learned/shapes.ts";
@@ -277,6 +278,20 @@ async function decide(given: Fields): Promise<Answer> {
   return who === "rules" ? answer : { ...answer, priority: chosen.priority, reason: chosen.reason };
 }
 
+async function watch(given: Fields): Promise<Answer> {
+  const { usual, errors } = readModel(readGiven("model.json"), "model.json").actions.get(given.action as string)!;
+  const guard = new Guard(usual, errors);
+  for (const { decided, stated, became, missed, by_rules: byRules, times } of given.events as never[]) {
+    for (let time = 0; time < times; time++) {
+      if (decided !== undefined)
+        guard.decided(Object.assign({ shape: "", priority: 5, expiresMs: undefined }, decided));
+      else if (stated !== undefined) guard.stated(stated);
+      else guard.became(became ?? undefined, missed ?? undefined, byRules);
+    }
+  }
+  return { problem: guard.problem ?? null, drifts: guard.drifts };
+}
+
 async function modelOf(given: Fields): Promise<Answer> {
   const content = value(given.content!) as string | Buffer;
   try {
@@ -300,6 +315,7 @@ const KINDS: Readonly<Record<string, (given: never) => Promise<Answer>>> = {
   shape: shaped,
   decide,
   model: modelOf,
+  watch,
 };
 
 const answers = new Map<Vector, Promise<Answer>>();
