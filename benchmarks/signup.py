@@ -92,7 +92,7 @@ def fleet(signup: Signup, tenants: int) -> dict[str, float]:
     everyone = tenants + 2 * (RUNS + AT_ONCE)
     took, early, late = [], [], []
     for _ in range(ROLLOUTS):
-        took.append(rollout(signup.project, 2) / everyone)
+        took.append(rollout(signup.project, 2, "--all") / everyone)
         first, last = early_and_late(dsn)
         early.append(first)
         late.append(last)

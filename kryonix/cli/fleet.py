@@ -51,7 +51,10 @@ class RolloutOptions:
     ] = None
     cell: CellFilter = None
     every: Annotated[
-        bool, typer.Option("--all", help="Run the stacks with nothing to change too; without it, they are left out.")
+        bool,
+        typer.Option(
+            "--all", help="Run every stack, and read all of it first; else only those with something to change."
+        ),
     ] = False
     resume: Annotated[bool, typer.Option("--resume", help="Continue the last unfinished rollout.")] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the waves and the changes; change nothing.")] = False
@@ -152,7 +155,7 @@ def rollout(options: RolloutOptions, platform: PlatformOptions, json_output: Jso
             running = desk.begin(
                 plan.waves, unchanged=plan.unchanged, concurrency=concurrency, failure_budget=str(budget)
             )
-        ended = _run(site, desk, running)
+        ended = _run(site, desk, running, thorough=options.every or options.resume)
     print_result(output.rollout_json(ended), output.rollout_table(ended, out), json_output)
     if ended.status != "done":
         err.print(output.failure_text(ended), soft_wrap=True)
@@ -203,7 +206,7 @@ def _plan(site: Site, options: RolloutOptions, canary: Canary) -> Plan:
     return Plan(waves=plan_waves(wanted, canary, options.wave_size or _WAVE_SIZE), unchanged=unchanged)
 
 
-def _run(site: Site, desk: RolloutDesk, running: Rollout) -> Rollout:
+def _run(site: Site, desk: RolloutDesk, running: Rollout, *, thorough: bool) -> Rollout:
     """Run the pending tenants of a rollout, and return its final state."""
     title = f"rollout {running.id}"
     waves = max((tenant.wave or 0 for tenant in running.tenants), default=0)
@@ -220,6 +223,7 @@ def _run(site: Site, desk: RolloutDesk, running: Rollout) -> Rollout:
         desk,
         concurrency=running.concurrency,
         budget=FailureBudget.parse(running.failure_budget),
+        thorough=thorough,
         on_tenant=on_tenant,
     )
     try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Collection
+from copy import deepcopy
 from functools import partialmethod
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
-from typing import Any
+from typing import Any, Final
 
 from kryonix.engines.deployments import Change, Deployment
 from kryonix.engines.engine import StackSpec, ignore, trusted
@@ -18,6 +20,9 @@ from kryonix.engines.local.store import Store, state_root
 from kryonix.engines.program_files import program_digest
 from kryonix.engines.runner import Request, Runner, RunnerGone
 from kryonix.engines.workspace import check_name, config_file, run_folder
+
+_OUTPUTS: Final = 64
+"""Maximum number of stacks' outputs that are kept in memory."""
 
 
 class LocalEngine:
@@ -33,9 +38,21 @@ class LocalEngine:
         self._keep = keep
         self._idle: list[tuple[Runner, str]] = []
         self._lock = Lock()
+        self._outputs: dict[tuple[str, bool], tuple[str, dict[str, Any]]] = {}
+        weakref.finalize(self, _end, self._idle)
 
     def outputs(self, stack: StackSpec, *, show_secrets: bool = True) -> dict[str, Any]:
-        return trusted(self._open(stack).outputs(show_secrets=show_secrets))
+        """Return them as read before, if the state has not been written since: operations on tenants read often."""
+        mark = Store(state_root(self._project), stack.name).mark
+        asked = (stack.name, show_secrets)
+        known = self._outputs.get(asked)
+        if known is None or not mark or known[0] != mark:
+            known = mark, self._open(stack).outputs(show_secrets=show_secrets)
+            with self._lock:
+                while len(self._outputs) >= _OUTPUTS:
+                    self._outputs.pop(next(iter(self._outputs)))
+                self._outputs[asked] = known
+        return trusted(deepcopy(known[1]))
 
     def export(self, stack: StackSpec, *, show_secrets: bool = False) -> dict[str, Any]:
         return self._open(stack).export(show_secrets)
@@ -82,6 +99,7 @@ class LocalEngine:
                 "stack": stack.name,
                 "config_file": config_file(folder, stack),
                 "last": not self._keep,
+                "events": on_event is not ignore,
             }
             return self._run_elsewhere(request, on_event)
 
@@ -116,11 +134,16 @@ class LocalEngine:
     def close(self) -> None:
         """End the processes that are kept for further runs. They end with this process too."""
         with self._lock:
-            idle, self._idle = self._idle, []
-        for runner, _ in idle:
-            runner.close()
+            _end(self._idle)
 
     preview = partialmethod(_run, "preview")
     up = partialmethod(_run, "up")
     refresh = partialmethod(_run, "refresh")
     destroy = partialmethod(_run, "destroy")
+
+
+def _end(idle: list[tuple[Runner, str]]) -> None:
+    for runner, _ in idle:
+        runner.hang_up()  # all of them, so that they end side by side
+    while idle:
+        idle.pop()[0].close()

@@ -28,6 +28,7 @@ from tempfile import TemporaryFile
 from threading import Event, Lock, Thread
 from typing import Any, Final
 
+from kryonix.engines.engine import ignore
 from kryonix.engines.errors import EngineFailed, OperationDied
 from kryonix.engines.events import OnEvent, Summary
 from kryonix.engines.local import LocalStack
@@ -48,7 +49,9 @@ _ACCEPTED: Final = "accepted"
 """The answer to a request, before the run begins."""
 
 Request = Mapping[str, Any]
-"""`operation`, `project`, `stack`, `config_file`, and `last`: True to end the process with this run."""
+"""`operation`, `project`, `stack`, `config_file`; `last` is True to end the process with this run, `events` to be told
+of its events.
+"""
 
 
 Keys = tuple[dict[bytes, bytes]]
@@ -104,9 +107,13 @@ class Runner:
             raise RunnerGone(f"the process for the stack {request['stack']!r} {self._ended} before it began")
         raise OperationDied(request["stack"], self._ended)
 
+    def hang_up(self) -> None:
+        """Tell the process to end, without waiting for it."""
+        self._connection.close()
+
     def close(self) -> None:
         """End the process: in order if it can, at once if it waits for a request."""
-        self._connection.close()
+        self.hang_up()
         try:
             self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
@@ -143,17 +150,17 @@ def main() -> None:
         with sending, suppress(OSError):  # the parent is gone
             connection.send(message)
 
+    gc.freeze()  # what is there stays
     while (request := requests.get()) is not None:
         busy.set()
         send(_ACCEPTED)
         known = KEYS.known().keys()
-        result = _result(request, send)
+        result = _result(request, send if request["events"] else ignore)
         send(({name: key for name, key in KEYS.known().items() if name not in known},))
         send(result)
         if request["last"]:
             break
         busy.clear()
-        gc.collect()  # the run's own objects, while the parent does its part
 
 
 def _receive(connection: Connection, requests: SimpleQueue[Request | None], busy: Event) -> None:

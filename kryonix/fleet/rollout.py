@@ -44,7 +44,7 @@ class Converger(Protocol):
     """The operations on tenants that a rollout needs."""
 
     def state(self, tenant_id: str) -> DesiredState: ...
-    def converge(self, tenant_id: str, on_event: OnEvent = ignore) -> Summary: ...
+    def converge(self, tenant_id: str, on_event: OnEvent = ignore, *, thorough: bool = True) -> Summary: ...
 
 
 class Journal(Protocol):
@@ -70,7 +70,7 @@ class RolloutRun:
 
     After a failed canary, or a failure beyond the budget, tenants in progress are completed and no new ones are
     started. The same holds if the journal can't be written; its error is then raised. An unavailable service is tried
-    three times, `pause` seconds apart.
+    three times, `pause` seconds apart. If not `thorough`, stacks that are as their last runs left them are not read.
     """
 
     def __init__(
@@ -80,11 +80,12 @@ class RolloutRun:
         *,
         concurrency: int,
         budget: FailureBudget,
+        thorough: bool = True,
         on_tenant: Callable[[RolloutTenant], None] = lambda tenant: None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._converger, self._journal, self._on_tenant, self._pause = converger, journal, on_tenant, pause
-        self._concurrency, self._budget = concurrency, budget
+        self._concurrency, self._budget, self._thorough = concurrency, budget, thorough
         self._lock = threading.Lock()
         self._halted, self._allowed = False, 0
         self._tenants: dict[str, RolloutTenant] = {}
@@ -139,12 +140,12 @@ class RolloutRun:
     def _converge(self, tenant_id: str) -> Summary:
         for attempt in range(1, _ATTEMPTS):
             try:
-                return self._converger.converge(tenant_id)
+                return self._converger.converge(tenant_id, thorough=self._thorough)
             except KryonixError as error:
                 if error.exit_status != _TRANSIENT:
                     raise
             self._pause(2.0**attempt)
-        return self._converger.converge(tenant_id)
+        return self._converger.converge(tenant_id, thorough=True)  # whatever the attempts have left
 
     def _note(self, tenant: RolloutTenant) -> None:
         self._journal.note(tenant)

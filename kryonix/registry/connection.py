@@ -175,15 +175,15 @@ def connect(dsn: str) -> Iterator[Connection]:
 
 
 @contextmanager
-def tenant_lock(dsn: str, cliente_id: str) -> Iterator[bool]:
-    """Lock the tenant during the block, without waiting. Yields False if another process holds it."""
+def tenant_lock(dsn: str, cliente_id: str) -> Iterator[Connection | None]:
+    """Lock the tenant during the block, without waiting. Yields the session that holds it; None if another does."""
     with translated(dsn):
         # In autocommit mode: a transaction open for minutes would keep the database from vacuuming old rows.
         connection = open_session(dsn)
     try:
         with translated(dsn):
             row = connection.execute(QUERIES["hold_tenant"], {"id": cliente_id}).fetchone()
-        yield row is not None and bool(row["held"])
+        yield connection if row is not None and row["held"] else None
     finally:
         with suppress(psycopg.Error), connection.within(CONNECT_TIMEOUT_S):
             connection.execute("SELECT pg_advisory_unlock_all()")  # the server notices a closed connection later

@@ -136,10 +136,12 @@ def fetch_applied_digests(connection: Connection, cliente_id: str | None = None)
     return {row["cliente_id"]: row["digest"] for row in found}
 
 
-def forget_applied(connection: Connection, cliente_id: str) -> None:
-    """Clear the digest: the stack, or what it has made, may differ from what was applied."""
-    if fetch_applied_digests(connection, cliente_id):
+def forget_applied(connection: Connection, cliente_id: str) -> str | None:
+    """Clear the digest, and return it: the stack, or what it has made, may differ from what was applied."""
+    digest = fetch_applied_digests(connection, cliente_id).get(cliente_id)
+    if digest is not None:
         _put_digest(connection, cliente_id, None)
+    return digest
 
 
 def renew_applied(connection: Connection, cliente_id: str, before: str, digest: str) -> None:

@@ -30,8 +30,7 @@ _READ: Final = (*PLATFORM_ACCESS, *FURTHER_ACCESS, "registry_dsn", ADVERTISED)
 class Digests:
     """Digests of tenants' stacks. No secret can be read from one: all are hashed together, random passwords among them.
 
-    A digest has two parts: `sources`, which a run does not change, and are therefore the same before and after it, and
-    `digest`, with what it has made.
+    A digest has two parts: the source, which a run does not change, and what the run has made.
     """
 
     def __init__(self, engine: Engine, cells: Cells, catalog: Catalog, *, deletion_protection: bool = True) -> None:
@@ -62,9 +61,13 @@ class Digests:
         return {state.cliente_id: source(state) for state in states}
 
     def digest(self, source: str, mark: str, row: TenantRow | None) -> str:
-        """Return the digest of an applied stack: its source, the mark of its state, and the tenant's registry rows."""
+        """Return the digest of an applied stack: its source, and what the run has made."""
+        return f"{source}{self.made(mark, row)}"
+
+    def made(self, mark: str, row: TenantRow | None) -> str:
+        """Return the last part of a digest: that of the mark of the stack's state and of the tenant's registry rows."""
         kept = None if row is None else {**asdict(row), "notify": None}  # where alerts go is no part of the stack
-        return _hash([source, mark, kept])
+        return _hash([mark, kept])
 
     def mark(self, tenant_id: str) -> str:
         """Return the mark of the state of a tenant's stack; empty if it has none."""

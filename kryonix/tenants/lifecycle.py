@@ -7,7 +7,7 @@ included, run the operation again, or `converge`.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -25,6 +25,7 @@ from kryonix.registry.desired_states import (
     fetch_final_exports,
 )
 from kryonix.registry.errors import RegistryError
+from kryonix.registry.rows import TenantRow
 from kryonix.tenants.admission import admit, admit_change, invalid_tenant
 from kryonix.tenants.credentials import Credentials
 from kryonix.tenants.digests import Digests
@@ -308,28 +309,32 @@ class TenantLifecycle:
                 written = self._rows.put(settled, over=state)
                 self._rows.mark_applied(written, self._digest(written, source))
 
-    def converge(self, tenant_id: str, on_event: OnEvent = ignore) -> Summary:
+    def converge(self, tenant_id: str, on_event: OnEvent = ignore, *, thorough: bool = True) -> Summary:
         """Apply the tenant's row, after reading the real resources, and undo changes made by hand.
 
-        Undeclared bindings, policies and permissions are removed.
+        Undeclared bindings, policies and permissions are removed. If not `thorough`, that is left out for a stack that
+        is as its last run has left it: such a run has succeeded, and no drift was found since.
         """
-        with self._lock(tenant_id):
+        with self._lock(tenant_id) as applied:
             state = self.state(tenant_id)
             if state.status == "removed":
                 return self._remove(state, on_event)
-            source = self._source(state)
+            source, intact = self._source(state), not thorough and self._is_intact(state, applied)
             with translate_loss_errors():
-                summary = self._stacks.mend(state, on_event)
+                summary = (self._stacks.apply if intact else self._stacks.mend)(state, on_event)
             self._rows.mark_applied(state, self._digest(state, source))
             return summary
 
     @contextmanager
-    def _lock(self, tenant_id: str) -> Iterator[None]:
-        """Lock the tenant. An overtaken run may have undone newer work: converge once the tenant is free."""
+    def _lock(self, tenant_id: str) -> Iterator[str | None]:
+        """Lock the tenant; yield the digest of what its stack was applied from, if it is known.
+
+        An overtaken run may have undone newer work: converge once the tenant is free.
+        """
         try:
-            with self._rows.lock(tenant_id):
+            with self._rows.lock(tenant_id) as applied:
                 self._expect_state_here(tenant_id)
-                yield
+                yield applied
         except Overtaken:
             until = time.monotonic() + _OVERTAKEN_S
             while True:
@@ -377,14 +382,22 @@ class TenantLifecycle:
             return self._digests.source(state)
         return None
 
-    def _digest(self, state: DesiredState, source: str | None) -> str | None:
-        """Return the digest to keep after a successful run; None if its source has changed meanwhile."""
-        if source is None or source != self._source(state):
-            return None
+    def _is_intact(self, state: DesiredState, applied: str | None) -> bool:
+        """Return True if state and registry rows are those that the run with this digest has left."""
+        if applied is None:
+            return False
         with suppress(KryonixError):
-            if mark := self._digests.mark(state.cliente_id):
-                return self._digests.digest(source, mark, self._rows.configuration(state.cliente_id))
-        return None
+            mark, row = self._digests.mark(state.cliente_id), self._rows.configuration(state.cliente_id)
+            return bool(mark) and applied.endswith(self._digests.made(mark, row))
+        return False
+
+    def _digest(self, state: DesiredState, source: str | None) -> Callable[[TenantRow | None], str | None]:
+        """Return what makes the digest to keep after a successful run; of None if its source has changed meanwhile."""
+        mark = ""
+        if source is not None and source == self._source(state):
+            with suppress(KryonixError):
+                mark = self._digests.mark(state.cliente_id)
+        return lambda row: self._digests.digest(source, mark, row) if source and mark else None
 
     def _suspend_and_count(self, state: DesiredState, on_event: OnEvent, *, accept_loss: bool) -> int:
         """Suspend the tenant without a change of its row, count its messages, and lift the protection."""

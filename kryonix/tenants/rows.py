@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
@@ -21,6 +21,7 @@ from kryonix.registry.desired_states import (
     put_desired_state,
     put_final_export,
 )
+from kryonix.registry.errors import translated
 from kryonix.registry.rows import STATUS_NAMES, TenantRow, fetch_tenants, retire_tenant
 from kryonix.tenants.errors import Overtaken, TenantBusy, UnknownTenant
 from kryonix.tenants.transitions import tenant_exists, unfinished_creation
@@ -36,18 +37,19 @@ class TenantRows:
         self._dsn = registry_dsn
 
     @contextmanager
-    def lock(self, tenant_id: str) -> Iterator[None]:
+    def lock(self, tenant_id: str) -> Iterator[str | None]:
         """Lock the tenant for the block. Raises TenantBusy if another operation holds it, in any process.
 
         Who holds it may change the stack, and be killed half-way: from here on, what it was applied from is unknown.
+        Yields the digest that was known until now.
         """
         _check_id(tenant_id)
-        with tenant_lock(self._dsn, tenant_id) as alone:
-            if not alone:
+        with tenant_lock(self._dsn, tenant_id) as session:
+            if session is None:
                 raise TenantBusy(tenant_id)
-            with connect(self._dsn) as connection:
-                forget_applied(connection, tenant_id)
-            yield
+            with translated(self._dsn):
+                applied = forget_applied(session, tenant_id)
+            yield applied
 
     @contextmanager
     def open(self, tenant_id: str) -> Iterator[tuple[Connection, DesiredState]]:
@@ -118,13 +120,17 @@ class TenantRows:
                 _expect_unchanged(connection, over)
             return put_desired_state(connection, state)
 
-    def mark_applied(self, state: DesiredState, digest: str | None = None) -> None:
+    def mark_applied(
+        self, state: DesiredState, digest_of: Callable[[TenantRow | None], str | None] = lambda row: None
+    ) -> None:
         """Record that the stack matches the row. Raises Overtaken if the row has changed since.
 
-        `digest` is that of what it was applied from; None if it is not known.
+        `digest_of` returns the digest of what it was applied from, given the row of the configuration that the run has
+        left; None if it is not known.
         """
         with connect(self._dsn) as connection:
-            marked = mark_applied(connection, state, digest)
+            row = next(iter(fetch_tenants(connection, state.cliente_id)), None)
+            marked = mark_applied(connection, state, digest_of(row))
         if not marked:
             raise Overtaken(state.cliente_id)
 

@@ -87,9 +87,11 @@ class TenantStacks:
         made = what_is_sold(state, self._engine, self._catalog)
         return made is not None and made["plan"] == state.plan and set(state.modules) <= set(made["modules"])
 
-    def apply(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str] = ()) -> Summary:
-        """Apply the row, and disconnect the users of a tenant not active."""
-        summary = self._up(state, on_event, allow_delete)
+    def apply(
+        self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str] = (), *, read: bool = False
+    ) -> Summary:
+        """Apply the row, and disconnect the users of a tenant not active. `read`: the state is as the broker is."""
+        summary = self._up(state, on_event, allow_delete, read=read)
         if allow_delete:  # accepted once: a later queue of the same name keeps its messages
             self._engine.up(self.spec(state), on_event)
         if state.status != "active":
@@ -101,7 +103,7 @@ class TenantStacks:
 
         Undeclared queues, exchanges and users stay; a warning names each.
         """
-        spec = self.spec(state)
+        spec, read = self.spec(state), False
         if self._engine.outputs(spec):
             try:
                 self._engine.refresh(spec, on_event)
@@ -111,7 +113,8 @@ class TenantStacks:
                 # A recreated platform: the state may have the broker's old address or login.
                 self._up(state, on_event, ())
                 self._engine.refresh(spec, on_event)
-        summary = self.apply(state, on_event)
+            read = True
+        summary = self.apply(state, on_event, read=read)
         made: list[Step] = []
         if declared := self.declared(state):
             broker = self.broker(state)
@@ -193,7 +196,9 @@ class TenantStacks:
         """Return the message counts of non-empty queues, up to 5 s old."""
         return self.broker(state).messages(vhost_of(state))
 
-    def _up(self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str]) -> Summary:
+    def _up(
+        self, state: DesiredState, on_event: OnEvent, allow_delete: Collection[str], *, read: bool = False
+    ) -> Summary:
         """Run the stack; refresh and run it again if the broker has lost resources of the state.
 
         `up` trusts the state: after a loss of the broker's data it finds nothing to do, or fails. The first run updates
@@ -205,11 +210,13 @@ class TenantStacks:
         except EngineFailed as error:
             lost = False
             with suppress(LifecycleError, BrokerUnavailable):  # no answer: the engine's own error counts
-                lost = error.exit_status != Refused.exit_status and self._lost(state)
+                made = error.exit_status != Refused.exit_status and self._engine.outputs(spec)
+                lost = bool(made) and self._lost(state)
             if not lost:
                 raise
         else:
-            if "create" in summary.changes or not self._lost(state):  # what was just made is there
+            # What was just read or made is there.
+            if read or "create" in summary.changes or not self._lost(state):
                 return summary
         self._engine.refresh(spec, on_event)
         return self._engine.up(spec, on_event)
@@ -227,8 +234,6 @@ class TenantStacks:
 
     def _lost(self, state: DesiredState) -> bool:
         """Return True if a deployed stack's vhost, or one of its users, is missing on the broker."""
-        if not self._engine.outputs(self.spec(state)):
-            return False
         return len(self._remains(state)) < 1 + len(users_of(state))
 
     def _unprotected(self, state: DesiredState, on_event: OnEvent) -> None:

@@ -36,7 +36,7 @@ def killed(env: LifecycleEnv, moment: str, operation: str, **given: Any) -> None
 
     def free() -> bool:
         with tenant_lock(str(env.broker.outputs["registry_dsn"]), ID) as alone:
-            return alone
+            return alone is not None
 
     eventually("the server has noticed that the process is dead, and frees the tenant", free)
 

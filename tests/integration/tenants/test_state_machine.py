@@ -409,6 +409,33 @@ def test_reading_a_stack_keeps_it_unchanged_and_a_difference_does_not(
     assert found.find(lifecycle.states()) == {}
 
 
+def test_a_rollout_reads_a_stack_only_if_its_last_run_did_not_leave_it_so(
+    lifecycle: TenantLifecycle,
+    engine: FakeEngine,
+    registry: Registry,  # noqa: F811
+) -> None:
+    lifecycle.create(ACME)
+
+    def runs(*, thorough: bool = False) -> list[str]:
+        engine.calls.clear()
+        lifecycle.converge("acme", thorough=thorough)
+        return list(engine.calls)
+
+    engine.program = "another"
+    assert runs() == ["up"]
+    assert runs(thorough=True) == ["refresh", "up"]
+    registry.query("UPDATE tenants.desired_states SET plan = 'pro', updated_at = clock_timestamp()")
+    assert runs() == ["up"]
+    Unchanged(registry.dsn(WRITER), engine, CELLS, default_catalog()).forget("acme")
+    assert runs() == ["refresh", "up"], "drift was found"
+    engine.touch("tenant-acme")
+    assert runs() == ["refresh", "up"], "somebody else has run it"
+    engine.fail(DIED)
+    with pytest.raises(EngineFailed):
+        runs()
+    assert runs() == ["refresh", "up"], "nobody knows what the failed run has done"
+
+
 def test_nothing_is_noted_in_a_registry_of_an_older_version(
     lifecycle: TenantLifecycle,
     registry: Registry,  # noqa: F811

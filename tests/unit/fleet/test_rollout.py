@@ -35,7 +35,7 @@ class Fleet:
     def state(self, tenant_id: str) -> DesiredState:
         return state(tenant_id, self.statuses.get(tenant_id, "active"))
 
-    def converge(self, tenant_id: str, on_event: OnEvent = ignore) -> Summary:
+    def converge(self, tenant_id: str, on_event: OnEvent = ignore, *, thorough: bool = True) -> Summary:
         with self._lock:
             self.touched.append(tenant_id)
             self._now += 1
