@@ -108,6 +108,7 @@ NOT_RUN: Final = {
     "python3": "tests/integration/messaging/test_install.py makes such an environment",
     "../shop/bin/pip": "tests/integration/messaging/test_install.py installs the wheel",
     "curl": "tests/acceptance/signup/test_signup_service.py sends these requests",
+    "npm": "sdk/typescript/test/package packs and installs the package",
     "pulumi": "tests/acceptance/test_pulumi_cli.py, if the CLI is on PATH",
     "kubectl": "needs a cluster",
     "age": "tests/integration/backup/test_programs.py runs these pipelines",

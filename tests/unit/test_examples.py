@@ -32,6 +32,7 @@ LANGUAGES = {
     "sh": "commands, below",
     "console": "commands, below",
     "python": "run, below; docs/messaging.md by its own test",
+    "ts": "compiled by sdk/typescript/test/package",
     "yaml": "read, below",
     "json": "compared with the service's description, below",
     "text": "output, or code that needs the reader's catalog",

@@ -2,7 +2,7 @@
 
 import { X509Certificate } from "node:crypto";
 import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
-import { createSecureContext, getCACertificates, type SecureContextOptions } from "node:tls";
+import tls, { createSecureContext, type SecureContextOptions } from "node:tls";
 import { checkText, shown, typeName } from "./checks.ts";
 import { ConfigurationError } from "./errors.ts";
 import { Names, tenantOfVhost } from "./naming.ts";
@@ -92,7 +92,9 @@ export class Address {
   /** Return what verifies the broker's certificate, and shows the tenant's if there is one. Throws ConfigurationError. */
   tls(): SecureContextOptions {
     if (this.scheme === "amqp" && !this.managementUrls.some((url) => url.startsWith("https:"))) return {};
-    const options: SecureContextOptions = { ca: this.caCertificate === "" ? systemCas() : this.caCertificate };
+    const options: SecureContextOptions = {};
+    const ca = this.caCertificate === "" ? systemCas() : this.caCertificate;
+    if (ca !== undefined) options.ca = ca;
     if (this.caCertificate !== "" && !isCertificate(this.caCertificate)) {
       throw new ConfigurationError("the CA to trust is not a certificate in PEM", { remedy: REMEDY_CA });
     }
@@ -110,10 +112,10 @@ export class Address {
   }
 }
 
-/** Node's own list of CAs is for machines without one. */
-function systemCas(): string[] {
-  const found = getCACertificates("system");
-  return found.length > 0 ? found : getCACertificates("default");
+/** Return the system's CAs. Node's own list, undefined, is for a machine without any, and for Node before 22.15. */
+function systemCas(): string[] | undefined {
+  const found = tls.getCACertificates?.("system") ?? [];
+  return found.length > 0 ? found : undefined;
 }
 
 function isCertificate(pem: string): boolean {

@@ -105,7 +105,7 @@ export class LearnedRouter implements Router {
     return this.route(message, this.choose(this.known(message, messageId, body.length)), new Rules(CATALOG));
   }
 
-  /** Return what a model may look at; undefined if the data can't be looked at. */
+  /** @internal Return what a model may look at; undefined if the data can't be looked at. */
   known(message: Outgoing, messageId: string, bytes: number): Known | undefined {
     const { module, action, device = "unknown", priority = 5, expires } = message;
     try {
@@ -117,7 +117,7 @@ export class LearnedRouter implements Router {
     }
   }
 
-  /** Return the choice for a message, or undefined if the rules decide. It never throws, and never waits. */
+  /** @internal Return the choice for a message, or undefined if the rules decide. It never throws, and never waits. */
   choose(known: Known | undefined): Choice | undefined {
     if (known === undefined) return undefined;
     const name = `${known.module}.${known.action}`;
@@ -137,7 +137,7 @@ export class LearnedRouter implements Router {
     counts[who] = (counts[who] ?? 0) + 1;
   }
 
-  /** Return the route of a message by a choice, or by the rules without one. */
+  /** @internal Return the route of a message by a choice, or by the rules without one. */
   route(message: Outgoing, choice: Choice | undefined, rules: Rules): Decision {
     if (choice === undefined || choice.who === "rules") return rules.decide(message);
     return rules.place(message, choice.priority, choice.reason);
@@ -160,7 +160,7 @@ export class LearnedRouter implements Router {
     };
   }
 
-  /** Decide the messages of this tenant only: its outcomes are in the model. Throws ConfigurationError. */
+  /** @internal Decide the messages of this tenant only: its outcomes are in the model. Throws ConfigurationError. */
   serve(tenant: string, log: Logger): void {
     if (this.#tenant !== "" && this.#tenant !== tenant) {
       const problem = `router: it decides the messages of the tenant ${this.#tenant}, and can't decide those of ${tenant}`;
@@ -171,7 +171,7 @@ export class LearnedRouter implements Router {
     this.#shapes = new Shapes(this.#options.shapeKey || process.env[KEY_VARIABLE] || `kryonix tenant ${tenant}`);
   }
 
-  /** Load the model, for one more client. Wait for it `timeout` seconds at most, and not long. */
+  /** @internal Load the model, for one more client. Wait for it `timeout` seconds at most, and not long. */
   async start(timeout: number, routerTimeout: number): Promise<void> {
     this.#timeout = routerTimeout;
     this.#users++;
@@ -193,7 +193,7 @@ export class LearnedRouter implements Router {
     this.#timer = setTimeout(() => void this.#load(), this.#refreshMs).unref();
   }
 
-  /** Load no more models, once the last client is closed. */
+  /** @internal Load no more models, once the last client is closed. */
   async close(): Promise<void> {
     this.#users--;
     if (this.#users > 0) return;

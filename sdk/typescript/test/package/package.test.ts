@@ -83,6 +83,19 @@ await client.whatsapp.consume("messages.send", async (message: Message<{ text: s
 for await (const item of client.crm.stream("leads.create")) await item.done();
 `;
 
+/** Write the documentation's examples as files, each with the imports and the client that it lacks. */
+function examples(): string[] {
+  const page = readFileSync(join(root, "../../docs/typescript.md"), "utf8");
+  const names = [...readFileSync(join(installed, "dist/index.mjs"), "utf8").matchAll(/^export \{(.*)\}/gm)].at(-1)?.[1];
+  return [...page.matchAll(/^```ts\n(.*?)^```/gms)].map(([, example = ""], number) => {
+    const imports = example.includes("import {") ? "" : `import {${names}} from "@kryonix/sdk";\n`;
+    const client = example.includes("const client") ? "" : "declare const client: MessagingClient;\n";
+    const file = `example-${number}.mts`;
+    writeFileSync(join(folder, file), `${imports}${client}${example}`);
+    return file;
+  });
+}
+
 test.each([
   ["nodenext", ["--module", "nodenext"]],
   ["bundler", ["--module", "esnext", "--moduleResolution", "bundler", "--skipLibCheck"]],
@@ -92,7 +105,8 @@ test.each([
     join(folder, "use.cts"),
     'import sdk = require("@kryonix/sdk");\nexport default new sdk.MemoryBroker();\n',
   );
-  const files = module.includes("bundler") ? ["use.mts"] : ["use.mts", "use.cts"];
+  expect(examples().length).toBeGreaterThan(10);
+  const files = module.includes("bundler") ? ["use.mts"] : ["use.mts", "use.cts", ...examples()];
   const options = ["--ignoreConfig", "--noEmit", "--strict", "--target", "es2022", "--types", "node", ...module];
   await run(folder, join(bin, "tsc"), ...options, ...files);
 });

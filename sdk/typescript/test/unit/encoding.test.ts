@@ -1,5 +1,6 @@
 import zlib from "node:zlib";
 import { expect, test } from "vitest";
+import { checkCompression } from "../../src/compression.ts";
 import { compress, decode, encode, statedEncoding, Undecodable } from "../../src/encoding.ts";
 import { NotSerializable } from "../../src/errors.ts";
 
@@ -144,6 +145,21 @@ test.each([
 ])("%s in %s that cannot be read says why: %#", (type, encoding, given, text) => {
   expect(() => decode(Buffer.from(given as string), type, encoding)).toThrow(Undecodable);
   expect(() => decode(Buffer.from(given as string), type, encoding)).toThrow(text);
+});
+
+test("a Node without zstd says what to do", () => {
+  const { zstdCompressSync, zstdDecompressSync } = zlib;
+  const body = zstdCompressSync("1");
+  try {
+    Object.assign(zlib, { zstdCompressSync: undefined, zstdDecompressSync: undefined });
+    expect(() => checkCompression("zstd")).toThrow(
+      "cannot read or write zstd. Run the program with Node 22.15 or later",
+    );
+    expect(() => decode(body, "application/json", "zstd")).toThrow("Run the program with Node 22.15 or later");
+    expect(() => checkCompression("gzip")).not.toThrow();
+  } finally {
+    Object.assign(zlib, { zstdCompressSync, zstdDecompressSync });
+  }
 });
 
 test("kombu names its compression in a header", () => {
