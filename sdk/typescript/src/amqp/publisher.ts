@@ -19,6 +19,8 @@ import { Closed, type Lane, type Wire, written } from "./wire.ts";
 const PAUSE_MS = 50;
 /** Messages waiting for their confirmation; more wait for their turn. */
 const MAX_IN_FLIGHT = 2_000;
+/** Bytes of their bodies: what is written waits in memory until the broker has read it. */
+const MAX_BYTES_IN_FLIGHT = 64 * 1024 * 1024;
 /** Messages that leave the queue together, if so many wait. */
 const BATCH = 100;
 /** How often deadlines are looked at: one timer for all messages. */
@@ -48,10 +50,31 @@ class Flight {
   readonly pending = new Map<number, Pending>();
   /** Called once nothing is pending. */
   landed: (() => void) | undefined;
+  #bytes = 0;
 
   constructor(wire: Wire, lane: Lane) {
     this.wire = wire;
     this.lane = lane;
+  }
+
+  /** How many more messages may be written. */
+  get room(): number {
+    return this.#bytes < MAX_BYTES_IN_FLIGHT ? MAX_IN_FLIGHT - this.pending.size : 0;
+  }
+
+  /** Write a message. Throws NotSerializable. */
+  add(pending: Pending): void {
+    this.pending.set(this.lane.publish(pending.envelope), pending);
+    this.#bytes += pending.envelope.body.length;
+  }
+
+  /** Return and forget a message. */
+  take(tag: number): Pending | undefined {
+    const pending = this.pending.get(tag);
+    if (pending === undefined) return undefined;
+    this.pending.delete(tag);
+    this.#bytes -= pending.envelope.body.length;
+    return pending;
   }
 }
 
@@ -87,7 +110,7 @@ export class Publisher implements User {
       const since = performance.now();
       const pending = { envelope, since, deadline: since + ms, resolve, reject, cutOff: false, returned: false };
       const flight = this.#flight;
-      if (flight !== undefined && this.#queue.length === 0 && flight.pending.size < MAX_IN_FLIGHT) {
+      if (flight !== undefined && this.#queue.length === 0 && flight.room > 0) {
         this.#write(flight, pending);
       } else {
         try {
@@ -105,7 +128,7 @@ export class Publisher implements User {
 
   #write(flight: Flight, pending: Pending): void {
     try {
-      flight.pending.set(flight.lane.publish(pending.envelope), pending);
+      flight.add(pending);
     } catch (error) {
       fail(pending, error as Error);
     }
@@ -118,10 +141,11 @@ export class Publisher implements User {
       if (!this.#opening && this.#queue.length > 0) void this.#open();
       return;
     }
-    const room = MAX_IN_FLIGHT - flight.pending.size;
     // Many at once: to take them from a long queue one by one is slow.
-    if (room < Math.min(BATCH, this.#queue.length)) return;
-    for (const pending of this.#queue.splice(0, room)) this.#write(flight, pending);
+    if (flight.room < Math.min(BATCH, this.#queue.length)) return;
+    let count = 0;
+    for (; count < this.#queue.length && flight.room > 0; count++) this.#write(flight, this.#queue[count]!);
+    this.#queue.splice(0, count);
   }
 
   /** Open a channel for all messages that wait. */
@@ -158,17 +182,13 @@ export class Publisher implements User {
 
   #confirmed(flight: Flight, tag: number, multiple: boolean, stored: boolean): void {
     if (multiple) {
-      for (const [each, pending] of flight.pending) {
+      for (const each of flight.pending.keys()) {
         if (each > tag) break;
-        flight.pending.delete(each);
-        this.#settle(pending, stored);
+        this.#settle(flight.take(each)!, stored);
       }
     } else {
-      const pending = flight.pending.get(tag);
-      if (pending !== undefined) {
-        flight.pending.delete(tag);
-        this.#settle(pending, stored);
-      }
+      const pending = flight.take(tag);
+      if (pending !== undefined) this.#settle(pending, stored);
     }
     if (this.#queue.length > 0) this.#pump();
     if (flight.pending.size === 0) flight.landed?.();
@@ -224,7 +244,7 @@ export class Publisher implements User {
         if (pending.deadline > now) {
           left++;
         } else {
-          flight.pending.delete(tag);
+          flight.take(tag);
           fail(pending, new SendTimedOut(`no confirmation within ${seconds(pending.deadline - pending.since)}`));
         }
       }

@@ -283,6 +283,8 @@ export class Lane {
     channel.removeAllListeners("ack");
     channel.removeAllListeners("nack");
     channel.on("error", (error: Error & { code?: number }) => {
+      // What was written before goes before the answer to the broker's close: nothing may follow that.
+      wire.flush();
       reason ??= new Closed(error.code ?? 0, error.message);
     });
     channel.once("close", () => {

@@ -71,6 +71,8 @@ export class Consumer {
   #stopping: Promise<void> | undefined;
   #sweeper: NodeJS.Timeout | undefined;
   #filling = false;
+  /** True once no handler may begin: a claim may take longer than the time to stop. */
+  #isOver = false;
 
   /** `handlerTimeout` is seconds; undefined: none. */
   constructor(source: Source, handler: Handler<never>, concurrency: number, handlerTimeout: number | undefined) {
@@ -128,6 +130,7 @@ export class Consumer {
       this.#idle.clear();
       await pause(ms, this.#idle);
     }
+    this.#isOver = true;
     const late = [...this.#runs].filter((run) => !run.decided);
     if (late.length > 0) {
       this.#source.log.warn(`${this.route}: giving back ${late.length} messages not handled within ${seconds(ms)}`);
@@ -168,7 +171,7 @@ export class Consumer {
     try {
       const received = this.#receiver.receive(delivery);
       work = received instanceof Promise ? await received : received;
-      if (work !== undefined) await this.#handle(work);
+      if (work !== undefined) await (this.#isOver ? work.giveBack() : this.#handle(work));
     } catch (error) {
       // Answers never reject, and handlers are caught: this is a bug of ours, and must not cost a place.
       this.#source.log.error(`${this.route}: message ${shownId(delivery.envelope.messageId)} was not answered`, error);
