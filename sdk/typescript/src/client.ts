@@ -306,6 +306,8 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
   ): Source {
     if (this.#closing !== undefined) throw closed();
     checkRoute(this.#catalog, module, action);
+    const learned = this.#learned;
+    learned?.consumes(module, action);
     return {
       transport: this.#transport,
       names: this.#names,
@@ -317,6 +319,7 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
       maxBytes: this.#maxBytes,
       model: modelOf(model),
       log: this.#log,
+      note: learned && ((note) => learned.became(note)),
     };
   }
 

@@ -81,7 +81,9 @@ export class Sender {
     const started = performance.now();
     checkedSeconds("timeout", timeout);
     const envelope = this.#encoded(message, started, true);
-    const choice = this.#choice(message, envelope);
+    const { learned } = this.#parts;
+    const known = learned?.known(message, envelope.messageId, envelope.body.length);
+    const choice = learned?.choose(known);
     const place = this.#usual(message, choice) ?? (await this.#decided(message, timeout));
     this.#compress(envelope, place, choice);
     // The shorter of the caller's time and, for mobile, the catalog's.
@@ -90,7 +92,12 @@ export class Sender {
       const own = milliseconds(message.expires, envelope.messageId);
       envelope.expiration = place.expiry === undefined ? own : Math.min(own, place.expiry);
     }
-    return await this.#publish(message, envelope, place, timeout, started);
+    try {
+      return await this.#publish(message, envelope, place, timeout, started);
+    } catch (error) {
+      learned?.forget(known);
+      throw error;
+    }
   }
 
   /** Publish to every queue of the modules with AI routing. */
@@ -100,12 +107,6 @@ export class Sender {
     const message: Outgoing = { module: "automation", action: "broadcast", data, messageId };
     const envelope = this.#encoded(message, started, false);
     return await this.#publish(message, envelope, this.#places.broadcast(USUAL_PRIORITY), timeout, started);
-  }
-
-  /** Return a model's choice, if one is asked and answers. */
-  #choice(message: Outgoing, { messageId, body }: Envelope): Choice | undefined {
-    const { learned } = this.#parts;
-    return learned?.choose(learned.known(message, messageId, body.length));
   }
 
   /** Return the place of a message without a wait; undefined if another router has to be asked. */

@@ -185,6 +185,7 @@ export class Consumer {
   /** Handle a message and answer it. Resolves when its place is free: after its timeout the handler goes on unseen. */
   async #handle(work: Work): Promise<void> {
     const { message } = work;
+    work.begin();
     const operation = processing(message, this.#source.transport.server);
     const run: Run = { work, operation, deadline: performance.now() + this.#timeoutMs, decided: false };
     let result: unknown;

@@ -26,6 +26,7 @@ export class Item<Data = unknown> {
    * other error is a retry, and is thrown to the caller.
    */
   async handle<Result>(work: (message: Message<Data>) => Result): Promise<Awaited<Result> | undefined> {
+    this.#work.begin();
     const operation = processing(this.message, this.#source.transport.server);
     try {
       const call = () => work(this.message);

@@ -7,6 +7,7 @@ import type { Logger } from "../log.ts";
 import { CONTROL_HEADERS, type Envelope, Header, type HeaderValue, type Message, shownId } from "../message.ts";
 import type { Names, Priority } from "../naming.ts";
 import type { Delivery, Transport } from "../transport.ts";
+import type { Consumed } from "./note.ts";
 
 /** Time for an answer of the idempotency store, seconds. */
 export const STORE_S = 10;
@@ -28,6 +29,8 @@ export interface Source {
   /** Returns the data as the type that the handler expects, or throws if it does not fit. */
   readonly model: ((data: unknown) => unknown) | undefined;
   readonly log: Logger;
+  /** Learns how attempts end. It never throws. */
+  readonly note?: ((note: Consumed) => void) | undefined;
 }
 
 export function deadLetterQueueOf(source: Source): string {
@@ -56,6 +59,7 @@ function cut(reason: string): string {
 export class Work {
   readonly message: Message;
   settled = false;
+  #started: number | undefined;
   readonly #source: Source;
   readonly #delivery: Delivery;
   readonly #key: string | undefined;
@@ -65,6 +69,23 @@ export class Work {
     this.#delivery = delivery;
     this.message = message;
     this.#key = key;
+  }
+
+  /** Start the time of the handler. */
+  begin(): void {
+    if (this.#source.note !== undefined) this.#started = Date.now();
+  }
+
+  /** Note the attempt's end. A broadcast has several: one in each module. */
+  #note(outcome: Consumed["outcome"]): void {
+    const { note, module, action } = this.#source;
+    const { messageId, broadcast, attempt, receivedAt, sentAt } = this.message;
+    if (note === undefined || broadcast || messageId === "") return;
+    const [now, started, since] = [Date.now(), this.#started, receivedAt ?? sentAt];
+    const isFirst = attempt === 1 && started !== undefined && since !== undefined;
+    const waitedMs = isFirst ? Math.max(started - since.getTime(), 0) : undefined;
+    const handledMs = started === undefined ? undefined : Math.max(now - started, 0);
+    note({ module, action, messageId, waitedMs, handledMs, outcome });
   }
 
   /** The number of attempts after this one. */
@@ -84,6 +105,7 @@ export class Work {
   /** Remember the message, then acknowledge it: in this order a crash in between loses nothing. */
   done(): Promise<void> {
     this.settled = true;
+    this.#note("done");
     return this.#key === undefined ? this.#delivery.ack() : this.#remember(this.#key);
   }
 
@@ -96,6 +118,7 @@ export class Work {
   /** Count a failure. The broker delivers the message later, or makes it a dead letter after the last attempt. */
   async retry(): Promise<void> {
     this.settled = true;
+    this.#note(this.attemptsLeft > 0 ? "retried" : "dead");
     await this.#release();
     const { catalog, names } = this.#source;
     const { attempt } = this.message;
@@ -111,6 +134,7 @@ export class Work {
   /** Make the message a dead letter with a reason. */
   async reject(reason: string): Promise<void> {
     this.settled = true;
+    this.#note("dead");
     await this.#release();
     await this.#die(reason);
   }

@@ -1,6 +1,7 @@
 /** The router that learned: decide by a model, watch it, and go back to the rules when it is wrong. */
 
 import { checkedSeconds, shown, thrown, typeName } from "../checks.ts";
+import type { Consumed } from "../consuming/note.ts";
 import { encode } from "../encoding.ts";
 import { ConfigurationError } from "../errors.ts";
 import { type Logger, standardLogger } from "../log.ts";
@@ -71,6 +72,8 @@ export class LearnedRouter implements Router {
   #mode: Mode;
   #canary: number;
   #actions = new Map<string, Supervised>();
+  /** Actions whose outcomes this process's consumers tell. */
+  readonly #consumed = new Set<string>();
   #content: Buffer | undefined;
   #version: string | undefined;
   #unusable: string | undefined;
@@ -141,6 +144,25 @@ export class LearnedRouter implements Router {
   route(message: Outgoing, choice: Choice | undefined, rules: Rules): Decision {
     if (choice === undefined || choice.who === "rules") return rules.decide(message);
     return rules.place(message, choice.priority, choice.reason);
+  }
+
+  /** @internal Expect no outcome of a message: it was not sent. */
+  forget(known: Known | undefined): void {
+    if (known !== undefined) this.#actions.get(`${known.module}.${known.action}`)?.forget(known.messageId);
+  }
+
+  /** @internal Expect outcomes of an action from this client's own consumers. */
+  consumes(module: string, action: string): void {
+    const name = `${module}.${action}`;
+    this.#consumed.add(name);
+    const supervised = this.#actions.get(name);
+    if (supervised !== undefined) supervised.remembers = true;
+  }
+
+  /** @internal Learn what became of a message that this client's own consumer has handled. It never throws. */
+  became(note: Consumed): void {
+    const action = this.#actions.get(`${note.module}.${note.action}`);
+    if (action !== undefined && action.problem === undefined) action.became(note);
   }
 
   /** Return what the router does now. */
@@ -236,6 +258,7 @@ export class LearnedRouter implements Router {
           return [name, new Supervised(name, decider, new Guard(learned.usual, learned.errors), this.#ended)] as const;
         });
         this.#actions = new Map(actions);
+        for (const [name, action] of actions) action.remembers = this.#consumed.has(name);
         this.#version = model.version;
         this.#log.info(`routing model ${model.version} for ${actions.length} actions from ${this.#source.shown}`);
       }

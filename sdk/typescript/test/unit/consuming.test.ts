@@ -189,6 +189,7 @@ test.each([
 test("the source document's callback answers for its message", async () => {
   const sdk = new KryonixMessagingSDK("memory", {
     amqpUri: "amqp://kryonix_memory:x@127.0.0.1:1/%2Fcliente_memory",
+    logger: silent,
     timeout: 0.1,
   });
   expect(() => sdk.client).toThrow("the SDK is not initialized");

@@ -115,6 +115,26 @@ test("predictions that are wrong end a model's use", async () => {
   expect(router.status().problem[ACTION]).toContain("the error of predicted times left has doubled");
 });
 
+test("handling times that are wrong end a model's use", async () => {
+  const { router, client } = await routed({ mode: "on" });
+  // It expects half a second and more.
+  const consumer = await client.crm.consume("leads.create", () => {});
+  const messages = Array.from({ length: 250 }, () => ({ module: "crm", action: "leads.create", data: {} }));
+  await client.sendMany(messages, { window: 50 });
+  await expect.poll(() => consumer.handled).toBe(250);
+  expect(router.status().problem[ACTION]).toContain("the error of predicted handling times has doubled");
+});
+
+test("a message that is not sent has no outcome", async () => {
+  const { router, client } = await routed({ mode: "on" });
+  await client.crm.consume("leads.create", () => {});
+  broker.goAway();
+  for (let n = 0; n < 3; n++) await client.crm.send("leads.create", {}, { expires: 1, timeout: 0.001 }).catch(() => {});
+  broker.comeBack();
+  await client.crm.send("leads.create", {});
+  expect(router.status().problem).toEqual({});
+});
+
 test.each([
   ["is missing", () => join(folder, "none.json"), "there is no model"],
   ["has been altered", () => join(import.meta.dirname, "../../package.json"), "not a routing model"],
