@@ -15,10 +15,11 @@ import zstandard
 from pamqp.body import ContentBody
 from pamqp.commands import Basic
 
-from kryonix.messaging import MessagingClient, MessagingError, Reject, Retry
+from kryonix.messaging import LearnedRouter, MemoryIdempotency, MessagingClient, MessagingError, Reject, Retry
 from kryonix.messaging.amqp.deliveries import DeliveryChannel
 from kryonix.messaging.amqp.properties import PASSED_ON
 from kryonix.messaging.configuration import find_address
+from kryonix.messaging.idempotency import Claim
 from kryonix.messaging.message import Envelope
 from kryonix.messaging.transport import Deliver
 from kryonix.routing.guard import Guard
@@ -38,6 +39,17 @@ _DRAWN: Final = {"explore": EXPLORES, "follow": FOLLOWS, "notes": NOTES}
 Answer = dict[str, Any]
 
 
+class Claims(MemoryIdempotency):
+    """A store that keeps the last key."""
+
+    claimed: str | None = None
+
+    async def claim(self, key: str, lease: float) -> Claim:
+        if not key.endswith(":after"):
+            self.claimed = key
+        return await super().claim(key, lease)
+
+
 class Tape:
     """A transport that has every queue, and keeps what is published."""
 
@@ -46,6 +58,7 @@ class Tape:
 
     def __init__(self) -> None:
         self.published: list[Envelope] = []
+        self.claims = Claims()
         self.deliver: Deliver | None = None
 
     async def publish(self, envelope: Envelope, timeout: float) -> None:
@@ -96,10 +109,16 @@ def _catalog(file: str) -> Catalog:
     return parse_catalog((GIVEN / file).read_bytes(), file)
 
 
-def _client(tape: Tape, given: Mapping[str, Any]) -> MessagingClient:
+async def _client(tape: Tape, given: Mapping[str, Any]) -> MessagingClient:
     options = dict(given.get("client", {}))
     if "catalog" in options:
         options["catalog"] = _catalog(options["catalog"])
+    if "model" in options:
+        own = {name: options.pop(name) for name in ("mode", "canary") if name in options}
+        options["router"] = LearnedRouter(GIVEN / options.pop("model"), **own)
+        await options["router"].refresh()
+    if "idempotency" in options:
+        options["idempotency"] = tape.claims
     return MessagingClient(tape, given.get("tenant", "acme"), application="vectors", **options)
 
 
@@ -110,7 +129,7 @@ async def _send(given: Mapping[str, Any]) -> Answer:
         for name, each in given.items()
         if name not in {"tenant", "client", "module", "action", "data", "facade"}
     }
-    async with _client(tape, given) as client:
+    async with await _client(tape, given) as client:
         try:
             if "action" not in given:
                 result = await client.broadcast(value(given["data"]), **options)
@@ -178,7 +197,7 @@ async def _handled(given: Mapping[str, Any], envelope: Envelope) -> Answer:
     queue = given.get("queue", f"cliente_{given.get('tenant', 'acme')}.{module}.{action}")
     delivered = Delivered(envelope, queue)
     after = Delivered(Envelope("", "", b"0", "after"), queue)
-    async with _client(tape, given) as client, client.module(module).stream(action) as stream:
+    async with await _client(tape, given) as client, client.module(module).stream(action) as stream:
         assert tape.deliver is not None
         tape.deliver(delivered)
         tape.deliver(after)
@@ -189,7 +208,7 @@ async def _handled(given: Mapping[str, Any], envelope: Envelope) -> Answer:
                         raise Reject(value(given["reason"]))
                     case "retry":
                         raise Retry
-    answer: Answer = {"answer": delivered.answer}
+    answer: Answer = {"answer": delivered.answer, "claimed": tape.claims.claimed}
     if tape.published:
         [dead] = tape.published
         moved = ("exchange", "routing_key", "headers", "body", "expiration", "priority", "message_id", *PASSED_ON)

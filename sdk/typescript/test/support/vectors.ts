@@ -1,6 +1,7 @@
 /** The shared vectors: reading them, their tagged values, and what counts as equal. See vectors/README.md. */
 
 import { readdirSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 
 const FOLDER = new URL("../../../../vectors/", import.meta.url);
 
@@ -25,9 +26,14 @@ export function readVectors(): Vector[] {
   });
 }
 
+/** Return the path of a file that vectors name. */
+export function givenPath(file: string): string {
+  return fileURLToPath(new URL(`given/${file}`, FOLDER));
+}
+
 /** Return the content of a file that vectors name. */
 export function readGiven(file: string): Buffer {
-  return readFileSync(new URL(`given/${file}`, FOLDER));
+  return readFileSync(givenPath(file));
 }
 
 /** Return what JSON with tags stands for. Throws RangeError for an unknown tag. */

@@ -7,26 +7,48 @@ import { parseCatalog } from "../../src/catalog.ts";
 import { MessagingClient } from "../../src/client.ts";
 import { findAddress } from "../../src/configuration.ts";
 import { MessagingError } from "../../src/errors.ts";
+import { type Claim, MemoryIdempotency } from "../../src/idempotency.ts";
 import { Decider } from "../../src/learned/decider.ts";
 import { Guard } from "../../src/learned/guard.ts";
 import { Draw, draw } from "../../src/learned/known.ts";
 import { ModelRefused, readModel } from "../../src/learned/model.ts";
+import { LearnedRouter } from "../../src/learned/router.ts";
 import { Shapes } from "../../src/learned/shapes.ts";
 import { type Envelope, envelope, type SendResult } from "../../src/message.ts";
 import { Names, type Priority, tenantOfVhost } from "../../src/naming.ts";
 import type { Deliver, Delivery, Subscription, Transport } from "../../src/transport.ts";
-import { check, type Fields, mutations, readGiven, readVectors, type Vector, value } from "../support/vectors.ts";
+import {
+  check,
+  type Fields,
+  givenPath,
+  mutations,
+  readGiven,
+  readVectors,
+  type Vector,
+  value,
+} from "../support/vectors.ts";
 
 const ALL = readVectors();
 const SILENT = { info: () => undefined, warn: () => undefined, error: () => undefined };
 
 type Answer = Record<string, unknown>;
 
+/** A store that keeps the last key. */
+class Claims extends MemoryIdempotency {
+  claimed: string | null = null;
+
+  override async claim(key: string, lease: number): Promise<Claim> {
+    if (!key.endsWith(":after")) this.claimed = key;
+    return await super.claim(key, lease);
+  }
+}
+
 /** A transport that has every queue, and keeps what is published. */
 class Tape implements Transport {
   readonly connected = true;
   readonly server = undefined;
   readonly published: Envelope[] = [];
+  readonly claims = new Claims();
   deliver: Deliver | undefined;
 
   async publish(sent: Envelope): Promise<void> {
@@ -78,11 +100,24 @@ class Delivered implements Delivery {
   }
 }
 
-function clientOf(tape: Tape, given: Fields): MessagingClient {
-  const { catalog, compression, max_bytes: maxBytes } = (given.client ?? {}) as Record<string, never>;
+async function clientOf(tape: Tape, given: Fields): Promise<MessagingClient> {
+  const {
+    catalog,
+    compression,
+    max_bytes: maxBytes,
+    model,
+    mode,
+    canary,
+  } = (given.client ?? {}) as Fields & {
+    [name: string]: never;
+  };
+  const router = model === undefined ? undefined : new LearnedRouter(givenPath(model), { mode, canary });
+  await router?.refresh();
   return new MessagingClient(tape, tenantOf(given), {
     application: "vectors",
     logger: SILENT,
+    router,
+    ...((given.client as Fields | undefined)?.idempotency ? { idempotency: tape.claims } : {}),
     ...(catalog === undefined ? {} : { catalog: parseCatalog(JSON.parse(readGiven(catalog).toString())) }),
     ...(compression === undefined ? {} : { compression }),
     ...(maxBytes === undefined ? {} : { maxBytes }),
@@ -95,7 +130,7 @@ function tenantOf(given: Fields): string {
 
 async function send(given: Fields): Promise<Answer> {
   const tape = new Tape();
-  const client = clientOf(tape, given);
+  const client = await clientOf(tape, given);
   const options: Record<string, unknown> = {};
   for (const [name, mine] of Object.entries(OPTIONS)) if (name in given) options[mine] = value(given[name]!);
   const [module, action, data] = [given.module as never, given.action as never, value(given.data!)];
@@ -180,7 +215,7 @@ async function delivered(given: Fields): Promise<Answer> {
 /** Hand an envelope to a consumer, and answer what its handler got, and what became of the message. */
 async function handled(given: Fields, received: Envelope): Promise<Answer> {
   const tape = new Tape();
-  const client = clientOf(tape, given);
+  const client = await clientOf(tape, given);
   const { module = "crm", action = "leads.create" } = given as Record<string, string>;
   const queue = (given.queue ?? new Names(tenantOf(given)).queue(module, action)) as string;
   const stream = client.module(module).stream(action);
@@ -201,6 +236,7 @@ async function handled(given: Fields, received: Envelope): Promise<Answer> {
   return {
     ...(isMine ? { ...snake(message), route: snake(message.route) } : {}),
     answer: mine.answer,
+    claimed: tape.claims.claimed,
     ...(copy === undefined ? {} : { moved: wire(copy), reason: copy.headers["kryonix-reason"] ?? null }),
   };
 }
