@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 
@@ -30,6 +31,12 @@ async def test_every_version_number_is_the_packages() -> None:
         await client.crm.send("leads.create", {})
         async with client.crm.stream("leads.create") as stream, await anext(aiter(stream)) as message:
             assert message.headers["kryonix-sdk-version"] == __version__
+
+
+def test_the_typescript_package_has_the_same_version() -> None:
+    """A test of its own compares the version in the package's source with that of the package."""
+    package = json.loads((ROOT / "sdk/typescript/package.json").read_text())
+    assert package["version"] == __version__
 
 
 def test_the_changelog_names_the_version() -> None:

@@ -7,8 +7,8 @@
 import { randomUUID } from "node:crypto";
 import { type ChannelModel, type ConfirmChannel, connect } from "amqplib";
 import { MessagingClient } from "../src/client.ts";
-import { Names } from "../src/naming.ts";
 import { parseUri } from "../src/configuration.ts";
+import { Names } from "../src/naming.ts";
 import { VERSION } from "../src/version.ts";
 
 const MODULE = "portal";
@@ -129,6 +129,7 @@ class Bare implements Contender {
     const handle = async (_: unknown) => gaps.note();
     const channel = await this.#model.createChannel();
     await channel.prefetch(PREFETCH);
+    // biome-ignore lint/nursery/noMisusedPromises: amqplib ignores what it returns, as every program's does
     const { consumerTag } = await channel.consume(this.#names.queue(MODULE, ACTION), async (message) => {
       if (message === null) return;
       await handle(JSON.parse(message.content.toString()));
@@ -205,8 +206,9 @@ async function main([uri, messages, rounds]: readonly string[]): Promise<void> {
       for (const [workload, run] of Object.entries(WORKLOADS)) {
         const result = await measured(() => run(contender, Number(messages)));
         if (round >= 0) {
-          const found = (results[name] ??= {});
-          (found[workload] ??= []).push(result);
+          results[name] ??= {};
+          results[name][workload] ??= [];
+          results[name][workload].push(result);
         }
       }
       // What was sent one by one is taken away, for the next to begin with an empty queue.

@@ -170,6 +170,21 @@ test("close lets handlers finish, and gives back the rest", async () => {
   await next.close();
 });
 
+test("run ends with a signal, once handlers have finished", async () => {
+  const { all, handler } = collect(1);
+  await client.crm.consume("leads.create", async (message: Message) => {
+    await handler(message);
+    process.emit("SIGTERM");
+    process.emit("SIGINT");
+  });
+  const running = client.run();
+  await client.crm.send("leads.create", {});
+  await running;
+  expect(await all).toHaveLength(1);
+  expect(broker.messages("crm", "leads.create")).toEqual([]);
+  expect(client.connected).toBe(false);
+});
+
 test("run ends with the client", async () => {
   const running = client.run();
   await client.close();
