@@ -49,6 +49,12 @@ interface Run {
   decided: boolean;
 }
 
+/** Frees the place of a message. */
+interface End {
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
 /** The failure of a handler that takes too long. */
 class HandlerTimedOut extends Error {
   override readonly name = "HandlerTimedOut";
@@ -65,6 +71,7 @@ export class Consumer {
   readonly #timeoutMs: number;
   readonly #receiver: Receiver;
   readonly #runs = new Set<Run>();
+  readonly #ends = new Map<Run, End>();
   readonly #idle = new Flag();
   readonly #stopped = new Flag();
   #active = 0;
@@ -120,7 +127,12 @@ export class Consumer {
    * A second call waits for the same end; the timeout of the first call applies.
    */
   stop(timeout = 30): Promise<void> {
-    this.#stopping ??= this.#stop(checkedPatience("timeout", timeout) * 1000);
+    try {
+      checkedPatience("timeout", timeout);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    this.#stopping ??= this.#stop(timeout * 1000);
     return this.#stopping;
   }
 
@@ -207,16 +219,14 @@ export class Consumer {
   #awaited(run: Run, result: PromiseLike<unknown>): Promise<void> {
     this.#runs.add(run);
     this.#sweeper ??= this.#timeoutMs === Number.POSITIVE_INFINITY ? undefined : setInterval(this.#sweep, SWEEP_MS);
-    return new Promise((resolve) => {
-      this.#ends.set(run, resolve);
+    return new Promise((resolve, reject) => {
+      this.#ends.set(run, { resolve, reject });
       result.then(
         () => this.#decide(run, undefined, false),
         (error: unknown) => this.#decide(run, error, true),
       );
     });
   }
-
-  readonly #ends = new Map<Run, () => void>();
 
   /** Answer a message, unless that has been done: when its handler ends, or is too late. */
   #decide(run: Run, error: unknown, failed: boolean): void {
@@ -226,12 +236,12 @@ export class Consumer {
     if (end === undefined) return;
     if (run.decided) {
       run.operation?.end();
-      end(); // given back meanwhile
+      end.resolve(); // given back meanwhile
       return;
     }
     run.decided = true;
     if (!failed) run.operation?.end();
-    void (failed ? this.#failed(run, error) : this.#done(run.work)).then(end, end);
+    void (failed ? this.#failed(run, error) : this.#done(run.work)).then(end.resolve, end.reject);
   }
 
   readonly #sweep = (): void => {
