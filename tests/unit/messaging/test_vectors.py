@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from functools import cache
@@ -30,6 +31,7 @@ from kryonix.routing.shapes import Shapes
 from kryonix.topology.catalog import Catalog, parse_catalog
 from kryonix.topology.naming import Names, tenant_of_vhost
 from tests.support import reference
+from tests.support.project import ROOT
 from tests.support.vectors import GIVEN, check, mutations, read_vectors, value
 from tests.support.wire import Channel, Wire
 
@@ -338,6 +340,19 @@ KINDS: Final[Mapping[str, Callable[[Any], Coroutine[Any, Any, Answer]]]] = {
 def _answered(number: int) -> Answer:
     ((kind, given),) = ALL[number].given.items()
     return asyncio.run(KINDS[kind](given))
+
+
+@cache
+def _headings(page: str) -> frozenset[str]:
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    return frozenset(line.lstrip("#").strip() for line in lines if line.startswith("#"))
+
+
+def test_every_vector_names_the_page_and_heading_that_decide_it() -> None:
+    for vector in ALL:
+        named = re.match(r"(docs/[a-z-]+\.md)(?:, ([^:;]+))?(?:[:;] |$)", vector.why)
+        assert named, vector
+        assert named[2] is None or named[2] in _headings(named[1]), vector
 
 
 @pytest.mark.parametrize("number", range(len(ALL)), ids=[str(vector) for vector in ALL])
