@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 
 import pulumi
-import yaml
 from pulumi.runtime.config import CONFIG
 
 from components.backup_settings import BackupSettings
@@ -33,7 +32,7 @@ from kryonix.topology.capacity import expand_file, expand_within_plans
 from kryonix.topology.catalog import parse_catalog
 from kryonix.topology.cells import CELLS_FILE
 from kryonix.topology.credentials import Generations, parse_generations
-from kryonix.topology.document import read
+from kryonix.topology.document import parse, read
 from kryonix.topology.errors import InvalidInput, nearest
 from kryonix.topology.expansion import Topology, expand
 from kryonix.topology.naming import ADMIN_USER, TENANT_STACK, platform_container
@@ -370,7 +369,7 @@ def _read(file: str, key: str) -> bytes:
 
 def _refuse_unknown_keys(project: Path = Path("Pulumi.yaml")) -> None:
     """Raise InvalidStack with every key of this stack's config that `project` does not declare."""
-    declared = [f"{_PREFIX}{key}" for key in yaml.safe_load(project.read_text(encoding="utf-8"))["config"]]
+    declared = [f"{_PREFIX}{key}" for key in parse(project.read_bytes(), project.name).value["config"]]
     given = {**pulumi.runtime.get_config_env(), **CONFIG.get()}
     unknown = sorted(key for key in given if key.startswith(_PREFIX) and key not in declared)
     if unknown:

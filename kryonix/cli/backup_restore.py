@@ -125,7 +125,7 @@ def _restore_tenant(platform: PlatformOptions, options: RestoreOptions, bundle: 
     if manifest.stack != own:
         problem = f"the bundle is of a tenant of the platform {manifest.stack!r}, not of {own!r}"
         raise InvalidChoice(f"{problem}. Choose its platform with --stack {manifest.stack}")
-    restorer = _restorer(platform, open_site(platform), snapshot)
+    restorer = _restorer(platform, open_site(platform, keep=True), snapshot)
     plan = restorer.plan(snapshot, nodes=manifest.broker_nodes, as_id=options.as_id)
     found: dict[str, Any] = {"dry_run": options.dry_run, **output.plan_json(plan, manifest)}
     if options.dry_run or not output.changes(plan):
@@ -240,7 +240,7 @@ def _planned(platform: PlatformOptions, bundle: Bundle, older: Iterable[Bundle])
 
 
 def _restore_tenants(platform: PlatformOptions, options: RestoreOptions, bundles: Sequence[Bundle]) -> list[Outcome]:
-    site, progress = open_site(platform, _AT_ONCE), CountedProgress(err, "restore", len(bundles))
+    site, progress = open_site(platform, _AT_ONCE, keep=True), CountedProgress(err, "restore", len(bundles))
 
     def one(bundle: Bundle) -> Outcome:
         outcome = _outcome(platform, site, options, bundle)

@@ -161,7 +161,7 @@ def worker(
     _configure_logging()
     if make_passphrase:
         _make_passphrase()
-    site = open_site(platform, concurrency=concurrency)
+    site = open_site(platform, concurrency=concurrency, keep=True)
     run_worker(
         _signup_dsn(site.outputs, platform.stack),
         str(site.outputs["events_uri"]),

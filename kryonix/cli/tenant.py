@@ -302,7 +302,7 @@ def adopt(
 
     Users, passwords, queues and messages stay, and applications stay connected. Its entry leaves tenants.yaml.
     """
-    site, file = open_site(platform), tenants_file(platform.stack)
+    site, file = open_site(platform, keep=True), tenants_file(platform.stack)
     adoption = Adoption(site.registry_dsn, site.engine, site.cells, site.catalog, spec_of(platform), file)
     done = adoption.plan(tenant) if dry_run else _run(f"adopt {tenant}", partial(adoption.run, tenant))
     name = file.path.name
@@ -409,7 +409,7 @@ def _parsed_notify(value: dict[str, Any]) -> Notify | None:
 
 
 def _lifecycle(platform: PlatformOptions, **durations: timedelta) -> TenantLifecycle:
-    return open_site(platform).lifecycle(**durations)
+    return open_site(platform, keep=True).lifecycle(**durations)
 
 
 def _run(title: str, operation: Callable[[OnEvent], R]) -> R:

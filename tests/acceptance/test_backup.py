@@ -86,7 +86,7 @@ class Backups:
 def env(platform: Project, broker: LiveBroker) -> Iterator[LifecycleEnv]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PULUMI_CONFIG_PASSPHRASE", platform.env["PULUMI_CONFIG_PASSPHRASE"])
-        with LifecycleEnv.of(platform, broker).leaving_nothing() as made:
+        with LifecycleEnv.on(platform, broker) as env, env.leaving_nothing() as made:
             yield made
 
 

@@ -51,7 +51,7 @@ def operator(platform: Project, broker: LiveBroker) -> Iterator[Operator]:
     made = Operator(platform, broker)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PULUMI_CONFIG_PASSPHRASE", platform.env["PULUMI_CONFIG_PASSPHRASE"])
-        with LifecycleEnv.of(platform, broker).leaving_nothing():
+        with LifecycleEnv.on(platform, broker) as env, env.leaving_nothing():
             yield made
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -40,11 +40,12 @@ class LifecycleEnv:
     lifecycle: TenantLifecycle
 
     @classmethod
-    def of(cls, project: Project, broker: LiveBroker) -> LifecycleEnv:
-        engine = LocalEngine(project.folder)
-        dsn, cells = str(broker.outputs["registry_dsn"]), cells_of(project.stack)
-        lifecycle = TenantLifecycle(dsn, engine, cells, default_catalog(), overlap=timedelta(seconds=4))
-        return cls(project, broker, engine, lifecycle)
+    @contextmanager
+    def on(cls, project: Project, broker: LiveBroker) -> Iterator[LifecycleEnv]:
+        with closing(LocalEngine(project.folder, keep=True)) as engine:
+            dsn, cells = str(broker.outputs["registry_dsn"]), cells_of(project.stack)
+            lifecycle = TenantLifecycle(dsn, engine, cells, default_catalog(), overlap=timedelta(seconds=4))
+            yield cls(project, broker, engine, lifecycle)
 
     def create(self, id: str, *modules: str, plan: str = "basic", cell: str = "main") -> Credentials:
         return self.lifecycle.create(Tenant(id=id, modules=modules, plan=plan, cell=cell))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
@@ -181,10 +182,11 @@ class Place:
 @pytest.fixture(scope="module")
 def place(platform: Project, counted_at_once: None) -> Iterator[Place]:
     outputs = platform.outputs()
-    found = Place(Broker.of(outputs), str(outputs["registry_dsn"]), LocalEngine(platform.folder))
-    found.clear()
-    yield found
-    found.clear()
+    with closing(LocalEngine(platform.folder, keep=True)) as engine:
+        found = Place(Broker.of(outputs), str(outputs["registry_dsn"]), engine)
+        found.clear()
+        yield found
+        found.clear()
 
 
 @settings(

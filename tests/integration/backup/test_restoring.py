@@ -131,7 +131,8 @@ def env(platform: Project) -> Iterator[LifecycleEnv]:
     with pytest.MonkeyPatch.context() as patch, LiveBroker(platform.outputs()) as broker:
         patch.setenv("PULUMI_CONFIG_PASSPHRASE", platform.env["PULUMI_CONFIG_PASSPHRASE"])
         patch.delenv("PULUMI_CONFIG_PASSPHRASE_FILE", raising=False)
-        yield LifecycleEnv.of(platform, broker)
+        with LifecycleEnv.on(platform, broker) as made:
+            yield made
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,9 +77,9 @@ def live(platform: Project) -> Iterator[Live]:
     outputs = platform.outputs()
     with pytest.MonkeyPatch.context() as patch, Broker.of(outputs) as broker:
         patch.setenv("PULUMI_CONFIG_PASSPHRASE", platform.env["PULUMI_CONFIG_PASSPHRASE"])
-        engine = LocalEngine(platform.folder)
-        dsn = whole_registry_dsn(engine, platform.stack, outputs["registry_dsn"])
-        yield Live(platform, broker, engine, dsn)
+        with closing(LocalEngine(platform.folder, keep=True)) as engine:
+            dsn = whole_registry_dsn(engine, platform.stack, outputs["registry_dsn"])
+            yield Live(platform, broker, engine, dsn)
 
 
 def kept() -> TenantSnapshot:
