@@ -7,4 +7,5 @@ export default defineConfig({
   target: "node22",
   dts: true,
   sourcemap: false,
+  inputOptions: { checks: { pluginTimings: false } },
 });

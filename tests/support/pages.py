@@ -99,6 +99,7 @@ NOT_RUN: Final = {
     "scripts/setup": "every job of CI begins with it",
     "scripts/check": "a job of CI",
     "scripts/test": "a job of CI",
+    "scripts/node": "scripts/check and scripts/test run it",
     "scripts/drill": "tests/acceptance/test_drill.py runs it with two tenants",
     "scripts/images": "tests/acceptance/test_images.py, with a registry of its own",
     "export": "sets variables of the reader's shell",
