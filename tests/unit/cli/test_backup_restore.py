@@ -182,7 +182,7 @@ def of_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
     found = SimpleNamespace(opened=lambda identities: bundle)
     monkeypatch.setattr(backup_restore, "identities_of", lambda files: None)
     monkeypatch.setattr(backup_restore, "chosen_bundles", lambda *_, every: [found])
-    monkeypatch.setattr(backup_restore, "open_site", lambda platform: None)
+    monkeypatch.setattr(backup_restore, "open_site", lambda platform, **options: None)
     monkeypatch.setattr(backup_restore, "TenantSnapshot", SimpleNamespace(of=lambda bundle: WAS))
 
 
