@@ -22,7 +22,7 @@ import yaml
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-from kryonix.messaging import Message, MessagingClient, Reject, Retry
+from kryonix.messaging import Message, MessagingClient, PostgresIdempotency, Reject, Retry
 from kryonix.messaging.configuration import parse_uri
 from kryonix.messaging.redrive.mover import redrive
 from kryonix.topology.catalog import Catalog, parse_catalog
@@ -34,6 +34,7 @@ from tests.integration.messaging.test_postgres import dsn
 from tests.support.amqp import administrator, ready, take
 from tests.support.containers import output_of
 from tests.support.project import Project, tenant
+from tests.support.recording_handler import Seen
 from tests.support.typescript import NODE, Agent, Failed, agent
 from tests.support.waiting import eventually_async
 
@@ -303,6 +304,24 @@ async def test_a_handler_works_in_the_senders_trace(parties: list[Party]) -> Non
     (message,) = await _at(receiver, 1)
     assert message.trace == TRACE
     assert str(message.headers["traceparent"]).startswith(f"00-{TRACE}-")
+
+
+@pytest.mark.usefixtures("anyio_backend")
+async def test_a_message_handled_in_one_language_is_skipped_in_the_other(world: World, postgres: Postgres) -> None:
+    ids, table = ["one", "joão \\ ✓"], "handled_in_both"
+    store = PostgresIdempotency(dsn(postgres), table)
+    connecting = MessagingClient.connect(world.uri, application="python", catalog=world.catalog, idempotency=store)
+    async with await connecting as client:
+        async with agent(**world.connect, idempotency=[dsn(postgres), table]) as program:
+            await program.call("consume", module=ROUTE[0], action=ROUTE[1])
+            for message_id in ids:
+                await client.send(*ROUTE, {}, message_id=message_id)
+            await eventually_async(lambda: len(program.messages) == len(ids), 60)
+        consumer = await client.consume(*ROUTE, Seen())
+        for message_id in ids:
+            await client.send(*ROUTE, {}, message_id=message_id)
+        await eventually_async(lambda: consumer.duplicates + consumer.handled == len(ids), 60)
+        assert consumer.duplicates == len(ids)
 
 
 @pytest.mark.usefixtures("anyio_backend")

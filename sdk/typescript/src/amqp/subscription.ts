@@ -6,7 +6,7 @@ import { Header } from "../message.ts";
 import type { Deliver, Subscription } from "../transport.ts";
 import { AmqpDelivery, Handout, type Unanswered } from "./delivery.ts";
 import type { Link, User } from "./link.ts";
-import { Flag, pause, seconds, Turn, within } from "./waiting.ts";
+import { Flag, pause, seconds, TooLate, Turn, within } from "./waiting.ts";
 import type { Lane, Received, Wire } from "./wire.ts";
 
 const PAUSE_MS = 200;
@@ -45,6 +45,8 @@ export class AmqpSubscription implements Subscription, User {
   #keeping = false;
   #asking = 0;
   #doubted = false;
+  /** True once the broker has let a request go unanswered: the connection is dead. */
+  #isDeaf = false;
 
   constructor(link: Link, wanted: Wanted, unanswered: Unanswered, log: Logger) {
     this.#link = link;
@@ -123,6 +125,7 @@ export class AmqpSubscription implements Subscription, User {
     lane.onDelivery = (received) => this.#receive(received, queues[Number(received.consumer)]!, handout);
     lane.onEnd = (reason) => this.#end(handout, reason?.message ?? "the channel was closed");
     this.#handout = handout;
+    this.#isDeaf = false;
     this.#broken.clear();
     await lane.channel.prefetch(prefetch);
     const options = this.#timeout === undefined ? {} : { arguments: { [TIMEOUT_ARGUMENT]: this.#timeout } };
@@ -249,9 +252,13 @@ export class AmqpSubscription implements Subscription, User {
   }
 
   async #cancel(lane: Lane): Promise<void> {
+    const deadline = performance.now() + ANSWER_MS;
     for (const number of this.#wanted.queues.keys()) {
       if (lane.ended) return;
-      await within(lane.channel.cancel(String(number)), ANSWER_MS).catch(() => undefined);
+      const left = deadline - performance.now();
+      await within(lane.channel.cancel(String(number)), left).catch((error: unknown) => {
+        this.#isDeaf ||= error instanceof TooLate;
+      });
     }
   }
 
@@ -269,7 +276,7 @@ export class AmqpSubscription implements Subscription, User {
   async #leave(): Promise<void> {
     const handout = this.#handout;
     this.#handout = undefined;
-    if (handout !== undefined && !handout.lane.ended) {
+    if (handout !== undefined && !handout.lane.ended && !this.#isDeaf) {
       await within(handout.lane.close(), ANSWER_MS).catch(() => undefined);
     }
   }

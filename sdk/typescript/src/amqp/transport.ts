@@ -61,7 +61,7 @@ export class AmqpTransport implements Transport, User {
       nodes: nodesOf(address),
       place: `${address.scheme}://${address.nodes.map(hostPort).join(",")}${address.vhost}`,
       name: options.name,
-      tls: options.tls ?? address.tls(),
+      tls: options.tls ?? (needsTrust(address) ? address.tls() : {}),
       heartbeat: options.heartbeat,
       log: options.log,
       awayMs: options.awayMs,
@@ -247,6 +247,12 @@ export class AmqpTransport implements Transport, User {
   async close(): Promise<void> {
     await Promise.all(this.#links.map((link) => link.close()));
   }
+}
+
+/** Return true if something is verified: to read the system's CAs takes a tenth of a second. */
+function needsTrust(address: Address): boolean {
+  const urls = [`${address.scheme}:`, ...address.managementUrls];
+  return address.caCertificate !== "" || urls.some((url) => url.startsWith("amqps:") || url.startsWith("https:"));
 }
 
 function nodesOf(address: Address): Node[] {

@@ -26,6 +26,7 @@ interface BaseConnection extends EventEmitter {
   open(fields: object, opened: (error: Error | null) => void): void;
   close(closed: () => void): void;
   recvFrame(): BaseFrame | false;
+  onSocketError(error: Error): void;
   sendBytes(bytes: Buffer): void;
 }
 
@@ -127,10 +128,11 @@ export class Wire extends Connection {
         resolve(this.#closed ?? reason ?? error ?? new Error("the connection was closed"));
       });
     });
-    this.ended.then(
-      () => stream.destroy(),
-      () => undefined,
-    );
+    void this.ended.then(() => stream.destroy());
+    // amqplib does not notice a socket that is closed here: its timers would go on, and its channels never end.
+    stream.once("close", () => {
+      if (!this.#isEnded) this.onSocketError(new Error("the connection was closed"));
+    });
   }
 
   get isEnded(): boolean {

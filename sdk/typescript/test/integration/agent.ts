@@ -13,7 +13,7 @@ import { BasicTracerProvider } from "@opentelemetry/sdk-trace-base";
 import { parseCatalog } from "../../src/catalog.ts";
 import { MessagingClient } from "../../src/client.ts";
 import { Reject, Retry } from "../../src/errors.ts";
-import { MemoryIdempotency } from "../../src/idempotency.ts";
+import { type IdempotencyStore, MemoryIdempotency, PostgresIdempotency } from "../../src/idempotency.ts";
 import type { Message, SendOptions } from "../../src/message.ts";
 
 trace.setGlobalTracerProvider(new BasicTracerProvider());
@@ -33,7 +33,8 @@ interface Command {
   readonly managementUrl: string;
   /** A file with the catalog, as JSON. */
   readonly catalog: string;
-  readonly idempotency?: number;
+  /** How many messages to remember; or a connection string and a table to do so. */
+  readonly idempotency?: number | readonly [string, string];
   /** For consume: failures before the message is done; or a reason to reject it. */
   readonly failures?: number;
   readonly reject?: string;
@@ -63,7 +64,7 @@ async function run(command: Command): Promise<unknown> {
         catalog: parseCatalog(JSON.parse(readFileSync(command.catalog, "utf8"))),
         application: "agent",
         timeout: 60,
-        ...(command.idempotency && { idempotency: new MemoryIdempotency(command.idempotency) }),
+        idempotency: storeOf(command.idempotency),
       });
       return true;
     case "send":
@@ -88,6 +89,11 @@ async function run(command: Command): Promise<unknown> {
     default:
       throw new TypeError(`there is no ${command.op}`);
   }
+}
+
+function storeOf(given: Command["idempotency"]): IdempotencyStore | undefined {
+  if (given === undefined) return undefined;
+  return typeof given === "number" ? new MemoryIdempotency(given) : new PostgresIdempotency(...given);
 }
 
 function inTrace<Result>(traceId: string | undefined, work: () => Result): Result {

@@ -38,3 +38,11 @@ test("a connection has the members that are used", () => {
   expect(wire).toMatchObject({ blocked: false, recvSinceLastCheck: false, frameMax: expect.any(Number) });
   expect(Buffer.isBuffer(wire.rest)).toBe(true);
 });
+
+test("a connection whose socket is closed here ends", async () => {
+  const stream = new PassThrough();
+  const wire = new Wire(stream);
+  stream.destroy();
+  await wire.ended;
+  expect(wire.isEnded).toBe(true);
+});
