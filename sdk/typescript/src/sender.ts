@@ -82,8 +82,7 @@ export class Sender {
     checkedSeconds("timeout", timeout);
     const envelope = this.#encoded(message, started, true);
     const { learned } = this.#parts;
-    const known = learned?.known(message, envelope.messageId, envelope.body.length);
-    const choice = learned?.choose(known);
+    const choice = learned?.choose(message, envelope.messageId, envelope.body.length);
     const place = this.#usual(message, choice) ?? (await this.#decided(message, timeout));
     this.#compress(envelope, place, choice);
     // The shorter of the caller's time and, for mobile, the catalog's.
@@ -95,7 +94,7 @@ export class Sender {
     try {
       return await this.#publish(message, envelope, place, timeout, started);
     } catch (error) {
-      learned?.forget(known);
+      learned?.forget(message, envelope.messageId);
       throw error;
     }
   }

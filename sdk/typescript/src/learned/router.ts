@@ -105,11 +105,22 @@ export class LearnedRouter implements Router {
   decide(message: Outgoing): Decision {
     const { messageId = "" } = message;
     const [body] = encode(message.data, messageId);
-    return this.route(message, this.choose(this.known(message, messageId, body.length)), new Rules(CATALOG));
+    return this.route(message, this.choose(message, messageId, body.length), new Rules(CATALOG));
   }
 
-  /** @internal Return what a model may look at; undefined if the data can't be looked at. */
-  known(message: Outgoing, messageId: string, bytes: number): Known | undefined {
+  /** @internal Return the choice for a message, or undefined if the rules decide. It never throws, and never waits. */
+  choose(message: Outgoing, messageId: string, bytes: number): Choice | undefined {
+    const name = `${message.module}.${message.action}`;
+    const action = this.#actions.get(name);
+    const isAsked = action !== undefined && action.problem === undefined && this.#mode !== "off";
+    const known = isAsked ? this.#known(message, messageId, bytes) : undefined;
+    const choice = known && action!.choose(known, this.#timeout);
+    this.#count(name, choice?.who ?? "rules");
+    return choice;
+  }
+
+  /** Return what a model may look at; undefined if the data can't be looked at. */
+  #known(message: Outgoing, messageId: string, bytes: number): Known | undefined {
     const { module, action, device = "unknown", priority = 5, expires } = message;
     try {
       const shape = this.#shapes.of(message.data);
@@ -118,17 +129,6 @@ export class LearnedRouter implements Router {
     } catch {
       return undefined; // the caller's own objects may throw anything; the rules decide
     }
-  }
-
-  /** @internal Return the choice for a message, or undefined if the rules decide. It never throws, and never waits. */
-  choose(known: Known | undefined): Choice | undefined {
-    if (known === undefined) return undefined;
-    const name = `${known.module}.${known.action}`;
-    const action = this.#actions.get(name);
-    const isAsked = action !== undefined && action.problem === undefined && this.#mode !== "off";
-    const choice = isAsked ? action.choose(known, this.#timeout) : undefined;
-    this.#count(name, choice?.who ?? "rules");
-    return choice;
   }
 
   #count(name: string, who: Decided): void {
@@ -147,8 +147,8 @@ export class LearnedRouter implements Router {
   }
 
   /** @internal Expect no outcome of a message: it was not sent. */
-  forget(known: Known | undefined): void {
-    if (known !== undefined) this.#actions.get(`${known.module}.${known.action}`)?.forget(known.messageId);
+  forget(message: Outgoing, messageId: string): void {
+    this.#actions.get(`${message.module}.${message.action}`)?.forget(messageId);
   }
 
   /** @internal Expect outcomes of an action from this client's own consumers. */
