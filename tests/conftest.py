@@ -56,6 +56,7 @@ LONGEST_FIRST = (
     "test_hosts",
     "test_alerts",
     "test_fleet",
+    "test_typescript",
     "test_platform_restore",
     "test_drill",
     "test_removal_under_traffic",

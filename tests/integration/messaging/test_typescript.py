@@ -43,7 +43,9 @@ __all__ = ["daemon", "postgres"]
 pytestmark = pytest.mark.anyio
 
 MESSAGES: Final = int(os.environ.get("KRYONIX_TYPESCRIPT_FAULT_MESSAGES", "6000"))
-NAMES: Final = Names("node")
+TENANTS: Final = ("node", "node-two", "node-three")
+"""One for each of the files of tests that run at once. The first is also the one of the tests here."""
+NAMES: Final = Names(TENANTS[0])
 ROUTE: Final = ("crm", "leads.create")
 TRACE: Final = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -55,7 +57,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     document["plans"]["enterprise"]["scaling"]["max_queue_depth"] = 4 * MESSAGES
     made = Project.platform(
         tmp_path_factory.mktemp("typescript") / "project",
-        tenant("node", "crm", "agendamento", "financeiro", "portal", "whatsapp"),
+        tenant("node", "crm", "financeiro", "portal"),
+        *(tenant(id, "crm", "portal") for id in TENANTS[1:]),
         catalogFile="catalog.yaml",
         receiveTime=True,
     )
@@ -116,7 +119,7 @@ def test_the_suite_of_the_typescript_sdk_passes_on_a_broker(
     outputs, file = world.outputs, tmp_path / "world.json"
     catalogs = {"native": "catalog.json", "queues": "catalog-queues.json"}
     told = {
-        "uri": world.uri,
+        "uris": [outputs["tenants"][id]["amqp_uri"] for id in TENANTS],
         "uriOfQueues": queues.outputs()["tenants"]["node-queues"]["amqp_uri"],
         "managementUrl": outputs["management_url"],
         "admin": f"{outputs['admin_username']}:{outputs['admin_password']}",

@@ -43,7 +43,7 @@ describe("connecting", () => {
 
   test("to another tenant's vhost is refused, with the broker's reason", async () => {
     const uri = uriBy({}).replace(/%2F.*$/, "%2Fcliente_acme");
-    await expect(connect({ amqpUri: uri })).rejects.toThrow(/does not let kryonix_node in: .*vhost/);
+    await expect(connect({ amqpUri: uri })).rejects.toThrow(/does not let kryonix_node.* in: .*vhost/);
   });
 
   test("to a missing broker waits until the deadline", async () => {
@@ -120,7 +120,7 @@ describe("figures", () => {
     const amqpUri = uriBy({ password: "not-the-password" });
     const address = findAddress({ amqpUri, managementUrl: given.managementUrl });
     const transport = new AmqpTransport({ address, name: "x", heartbeat: 60, log: new Log() });
-    await expect(transport.queues(30)).rejects.toThrow(/refuses kryonix_node\.stats/);
+    await expect(transport.queues(30)).rejects.toThrow(/refuses kryonix_node.*\.stats/);
     await expect(transport.queues(30)).rejects.not.toThrow(/not-the-password/);
   });
 });

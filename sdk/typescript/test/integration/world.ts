@@ -11,7 +11,8 @@ import { Names } from "../../src/naming.ts";
 
 /** What the broker's tests need to know. */
 interface Given {
-  readonly uri: string;
+  /** Of a tenant for each file that runs at once. */
+  readonly uris: readonly string[];
   /** Of a tenant whose retries wait in queues, and whose queues hold ten messages. */
   readonly uriOfQueues: string;
   readonly managementUrl: string;
@@ -23,11 +24,13 @@ interface Given {
   readonly catalogs: { readonly native: unknown; readonly queues: unknown };
 }
 
-function read(): Given {
+function read(): Given & { readonly uri: string } {
   const file = process.env.KRYONIX_TEST_WORLD;
   if (file === undefined)
     throw new Error("run `pytest tests/integration/messaging/test_typescript.py`: it has a broker");
-  return JSON.parse(readFileSync(file, "utf8"));
+  const found = JSON.parse(readFileSync(file, "utf8")) as Given;
+  const worker = Number(process.env.VITEST_POOL_ID ?? "1") - 1;
+  return { ...found, uri: found.uris[worker % found.uris.length]! };
 }
 
 export const given = read();
@@ -39,10 +42,8 @@ export const namesOfQueues = new Names(parseUri(given.uriOfQueues).tenantId);
 const open: MessagingClient[] = [];
 
 beforeAll(async () => {
-  for (const { vhost } of [names, namesOfQueues]) {
-    const found = (await call("GET", "queues", vhost)) as { name: string }[];
-    await Promise.all(found.map(({ name }) => call("DELETE", "queues", vhost, name, "contents")));
-  }
+  const found = (await call("GET", "queues", names.vhost)) as { name: string }[];
+  await Promise.all(found.map(({ name }) => call("DELETE", "queues", names.vhost, name, "contents")));
 });
 
 afterEach(async () => {
