@@ -307,7 +307,7 @@ class Sender:
         """
         check_type("messages", messages, Iterable | AsyncIterable)
         window, timeout = checked_count("window", window, _MAX_WINDOW), checked_seconds("timeout", timeout)
-        broken: list[Exception] = []
+        broken: list[BaseException] = []
         following = _following(messages, broken)
         numbers = itertools.count()
         sent: dict[int, SendResult] = {}
@@ -319,7 +319,10 @@ class Sender:
                     message = await following()
                 except StopAsyncIteration:
                     return
-                except Exception as error:  # noqa: BLE001 - the caller's code may raise anything
+                except (Exception, asyncio.CancelledError) as error:
+                    # The caller's code may raise anything, also the cancellation of a task that it waits for.
+                    if (task := asyncio.current_task()) is not None and task.cancelling():
+                        raise
                     broken.append(error)
                     return
                 number = next(numbers)
@@ -349,7 +352,7 @@ def _printable(name: Any) -> str:
 
 
 def _following(
-    messages: Iterable[Outgoing] | AsyncIterable[Outgoing], broken: list[Exception]
+    messages: Iterable[Outgoing] | AsyncIterable[Outgoing], broken: list[BaseException]
 ) -> Callable[[], Awaitable[Outgoing]]:
     """Return a function that takes the next message. Once there is none, or `broken` has an error, it ends as `anext`.
 

@@ -19,10 +19,15 @@ class Channel:
 
     def __init__(self, number: int = 1) -> None:
         self.number, self.closing = number, asyncio.get_running_loop().create_future()
+        self.__close_event = asyncio.Event()
 
     @property
     def is_closed(self) -> bool:
         return self.closing.done()
+
+    def give_up(self) -> None:
+        """Do what aiormq does where a question is not answered in time."""
+        self.__close_event.set()
 
 
 class Wire:
@@ -63,7 +68,7 @@ class Wire:
     def send_bytes(self, data: bytes, number: int = 1) -> bool:
         return self.takers[number](data[0], data, 7, len(data) - 1)
 
-    def give_back(self, message_id: str) -> None:
+    def give_back(self, message_id: str, exchange: str, routing_key: str) -> None:
         """Let the broker return a message that no queue takes."""
-        self.send(Basic.Return(312, "NO_ROUTE", "exchange", "key"))
+        self.send(Basic.Return(312, "NO_ROUTE", exchange, routing_key))
         self.send(ContentHeader(body_size=0, properties=Basic.Properties(message_id=message_id, headers={"a": 1})))

@@ -7,6 +7,7 @@ import math
 import struct
 import sys
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any, Final, Literal, NamedTuple
 
 from aiormq import exceptions as amqp
@@ -35,8 +36,11 @@ _ROUTES: Final = 1_000
 _CLOCK_S: Final = 0.001
 """The event loop may call a timer this much early."""
 
-Answer = MessagingError | Literal["stored", "cut off", "late"]
-"""The broker's answer: a refusal, or stored; or why there is none: the channel has ended, or the deadline was first."""
+Answer = MessagingError | Literal["stored", "cut off", "unsent", "late"]
+"""The broker's answer: a refusal, or stored; or why there is none.
+
+The channel has ended, after or before the message was written; or the deadline was first.
+"""
 
 
 class _Due(NamedTuple):
@@ -59,9 +63,11 @@ class ConfirmChannel:
         self._due: dict[int, _Due] = {}
         self._last = 0
         """The delivery tag of the last message: the broker counts them too."""
-        self._oldest = 1
-        """No tag below it is due."""
         self._methods: dict[tuple[str, str], bytes] = {}
+        self._unrouted = b""
+        """Exchange and routing key of the message that the broker is giving back."""
+        self._room = asyncio.Lock()
+        self._draining: asyncio.Timeout | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._expires = math.inf
         connection.take(channel, self._take)
@@ -75,8 +81,23 @@ class ConfirmChannel:
         """Return the size of a content header's frame in bytes."""
         return _CONTENT_OVERHEAD + len(properties)
 
+    async def room(self) -> None:
+        """Wait until the broker reads again, or the channel has ended. Raises OSError for a lost connection."""
+        async with self._room:  # one by one: each may fill it again
+            while self.writer.is_full and not self.ended:
+                try:
+                    async with asyncio.timeout(None) as self._draining:
+                        await self.writer.drain()
+                except TimeoutError:  # the channel has ended
+                    return
+                finally:
+                    self._draining = None
+
     def publish(self, envelope: Envelope, properties: bytes, deadline: float) -> asyncio.Future[Answer]:
-        """Write a message. The result has an answer by `deadline`, a time of the event loop."""
+        """Write a message. The result has an answer by `deadline`, a time of the event loop.
+
+        Raises NotSerializable, before writing anything, for names that AMQP has no room for.
+        """
         number, body = self._number, envelope.body
         head = _CONTENT.pack(HEADER, number, _CONTENT.size - FRAME_HEAD.size + len(properties), _BASIC, 0, len(body))
         method = self._methods.get((envelope.exchange, envelope.routing_key)) or self._method(envelope)
@@ -93,8 +114,14 @@ class ConfirmChannel:
         return answer
 
     def _method(self, envelope: Envelope) -> bytes:
-        names = encode.short_string(envelope.exchange) + encode.short_string(envelope.routing_key)
-        payload = _PUBLISH + names + _MANDATORY
+        """Return the frame of a route. Raises NotSerializable."""
+        try:
+            payload = _PUBLISH + _names(envelope) + _MANDATORY
+        except (ValueError, TypeError) as error:
+            raise NotSerializable(
+                f"its exchange {envelope.exchange} or routing key {envelope.routing_key} can't be written: {error}",
+                remedy="AMQP has room for 255 bytes of UTF-8 in each",
+            ) from error
         if len(self._methods) >= _ROUTES:
             self._methods.clear()
         method = FRAME_HEAD.pack(METHOD, self._number, len(payload)) + payload + FRAME_END
@@ -137,21 +164,25 @@ class ConfirmChannel:
             tag = int.from_bytes(buffer[begin + 4 : begin + 12])
             self._answered(tag, bool(buffer[begin + 12] & 1), method == _ACK)
             return True
+        if method == _RETURN:  # a code, a text, and the names
+            self._unrouted = buffer[begin + 7 + buffer[begin + 6] : end]
+            return True
         self.ended = self.ended or method in CHANNEL_CLOSE
-        return method == _RETURN
+        return False
 
     def _answered(self, tag: int, multiple: bool, stored: bool) -> None:
-        oldest, self._oldest = self._oldest, tag + 1 if multiple or tag == self._oldest else self._oldest
-        for number in range(oldest, tag + 1) if multiple else (tag,):
+        for number in tuple(takewhile(tag.__ge__, self._due)) if multiple else (tag,):  # they are due in their order
             if (due := self._due.pop(number, None)) is not None:
                 _answer(due, "stored" if stored else QueueFull(f"the queue of {due.envelope.routing_key} is full"))
 
     def _returned(self, message_id: bytes) -> None:
-        """Refuse the first message with this id. Its confirmation comes next."""
+        """Refuse the first message with this id on its route. Its confirmation comes next."""
         for due in self._due.values():
-            if due.envelope.message_id.encode() == message_id and not due.answer.done():
-                _answer(due, NotRoutable(f"no queue takes {due.envelope.routing_key} from {due.envelope.exchange}"))
-                return
+            envelope = due.envelope
+            if due.answer.done() or envelope.message_id.encode() != message_id or _names(envelope) != self._unrouted:
+                continue
+            _answer(due, NotRoutable(f"no queue takes {envelope.routing_key} from {envelope.exchange}"))
+            return
 
     def _closed(self, closing: asyncio.Future[Any]) -> None:
         error = None if closing.cancelled() else closing.exception()
@@ -169,6 +200,12 @@ class ConfirmChannel:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._draining is not None and not self._draining.expired():
+            self._draining.reschedule(self._loop.time())
+
+
+def _names(envelope: Envelope) -> bytes:
+    return encode.short_string(envelope.exchange) + encode.short_string(envelope.routing_key)
 
 
 def _answer(due: _Due, answer: Answer) -> None:

@@ -70,6 +70,10 @@ class Connection(aiormq.Connection):
         unblocked: asyncio.Event = vars(self)["_Connection__connection_unblocked"]
         return not unblocked.is_set()
 
+    def abort(self) -> None:
+        """Drop the connection at once, with all that waits to be written."""
+        self.writer.transport.abort()
+
     async def open_channel(self, *, confirmed: bool = False) -> Channel:
         """Open a channel, in confirm mode with returned messages as errors if `confirmed`."""
         return cast(Channel, await self.channel(publisher_confirms=confirmed, on_return_raises=confirmed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Callable
 from typing import Final
@@ -30,6 +31,7 @@ class DeliveryChannel:
     def __init__(self, connection: Connection, channel: Channel) -> None:
         self._number, self._writer = channel.number, connection.writer
         self._closing, self._channel = False, channel
+        self._given_up: asyncio.Event = vars(channel)["_Channel__close_event"]
         self._receivers: dict[bytes, Receive] = {}
         self._receive: Receive | None = None
         self._tag, self._again, self._route, self._envelope = 0, False, ("", ""), Envelope("", "", b"", "")
@@ -41,7 +43,9 @@ class DeliveryChannel:
     @property
     def ended(self) -> bool:
         """True if answers no longer arrive."""
-        return self._closing or self._channel.is_closed
+        # aiormq closes a channel where a question is not answered in time. RabbitMQ ends the connection for an answer
+        # after that.
+        return self._closing or self._channel.is_closed or self._given_up.is_set()
 
     def on_delivery(self, consumer_tag: str, receive: Receive) -> None:
         self._receivers[consumer_tag.encode()] = receive

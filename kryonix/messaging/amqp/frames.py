@@ -119,18 +119,25 @@ class GatheringWriter:
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self._waiting: list[bytes] = []
+        self._gathered = 0
+        """Bytes of `_waiting`."""
         self._loop = asyncio.get_running_loop()
 
     def write(self, *parts: bytes) -> None:
         if not self._waiting:
             self._loop.call_soon(self._flush)
         self._waiting += parts
+        self._gathered += sum(map(len, parts))
+        if self._gathered > _CHUNK:  # what waits for the socket is counted there
+            self._flush()
 
     def _flush(self) -> None:
         if self._waiting:
             gathered = b"".join(self._waiting)
             self._waiting.clear()
-            self._writer.write(gathered)
+            self._gathered = 0
+            if not self._writer.is_closing():  # asyncio takes no bytes after the end
+                self._writer.write(gathered)
 
     @property
     def is_full(self) -> bool:

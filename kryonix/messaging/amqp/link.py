@@ -257,9 +257,13 @@ class Link:
         clock = asyncio.get_running_loop().time
         answers, asked, pause = _Answers(clock()), 0.0, _LOOK_S
         while True:
+            look = clock() + _LOOK_S
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_S):
+                async with asyncio.timeout_at(look):
                     await self._suspected.wait()
+            if (held_up := clock() - look) > _LOOK_S:  # by this process: what was answered meanwhile is not read yet
+                answers.since += held_up
+                answers.heard += held_up
             suspected = self._suspected.is_set()
             self._suspected.clear()
             if (stuck := self._stuck(connection, answers, clock())) is not None:
@@ -329,9 +333,13 @@ class Link:
 
     @staticmethod
     async def _end(connection: Connection) -> None:
-        with contextlib.suppress(*BROKEN, TimeoutError):
+        try:
             async with asyncio.timeout(_CLOSE_S):
                 await connection.close()
+        except TimeoutError:  # a frozen node reads nothing: what waits to be written would hold the socket open
+            connection.abort()
+        except BROKEN:
+            pass
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do it beside what goes on: a frozen node would hold it up."""

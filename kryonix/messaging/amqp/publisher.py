@@ -61,7 +61,7 @@ class Publisher:
                     raise answer
                 # An earlier attempt may have been stored, whatever this one ends with.
                 raise SendTimedOut(f"cut off before the broker's answer, then {answer.problem}") from answer
-            cut_off = True
+            cut_off = cut_off or answer != "unsent"
             if answer == "late" or asyncio.get_running_loop().time() >= deadline:
                 raise SendTimedOut(f"no confirmation within {round(max(deadline - started, 0), 3):g} s")
             await asyncio.sleep(_PAUSE_S)
@@ -73,20 +73,25 @@ class Publisher:
                 f"headers and properties are {size:,} bytes, the broker takes at most {channel.frame_max:,} in a frame"
             )
             raise NotSerializable(problem, remedy="Send them as data")
-        if channel.writer.is_full or self._turns.locked():
+        if self._turns.locked():
             try:
                 async with asyncio.timeout_at(deadline):
-                    await channel.writer.drain()
                     await self._turns.acquire()
             except TimeoutError:
                 return "late"
-            except OSError:
-                return "cut off"
         else:
             await self._turns.acquire()
         try:
+            if channel.writer.is_full:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await channel.room()
+                except TimeoutError:
+                    return "late"
+                except OSError:
+                    return "unsent"
             if channel.ended:
-                return "cut off"
+                return "unsent"
             answer = await channel.publish(envelope, properties, deadline)
         finally:
             self._turns.release()

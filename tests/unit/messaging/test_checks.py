@@ -339,6 +339,19 @@ async def test_a_failing_iterable_loses_no_message_in_flight(client: MessagingCl
     assert len(broker.messages("crm", "leads.create")) == 10
 
 
+async def test_a_source_cut_short_by_a_cancelled_task_is_no_complete_batch(client: MessagingClient) -> None:
+    async def messages() -> AsyncIterator[Outgoing]:
+        yield Outgoing("crm", "leads.create", 1)
+        reading = asyncio.get_running_loop().create_future()
+        reading.cancel()
+        await reading
+        yield Outgoing("crm", "leads.create", 2)
+
+    with pytest.raises(asyncio.CancelledError) as failure:
+        await client.send_many(messages())
+    assert failure.value.__notes__ == ["1 messages were sent before, 0 failed"]
+
+
 async def test_a_hanging_router_takes_at_most_the_sends_timeout(broker: MemoryBroker) -> None:
     class Hanging:
         async def decide(self, message: Outgoing) -> Any:

@@ -71,13 +71,43 @@ async def test_an_answer_to_many_leaves_those_after_it_due() -> None:
 async def test_a_returned_message_is_refused_though_it_is_confirmed_next() -> None:
     made = Made()
     first, second, twin = made.publish(1), made.publish(2), made.publish(2)
-    made.wire.give_back("m-2")
+    made.wire.give_back("m-2", "cliente_acme", "crm.leads.create.medium")
     made.wire.send(Basic.Ack(3, multiple=True))
     assert first.result() == "stored"
     refused = second.result()
     assert isinstance(refused, NotRoutable)
     assert refused.problem == "no queue takes crm.leads.create.medium from cliente_acme"
     assert twin.result() == "stored"
+
+
+async def test_a_return_concerns_the_route_it_names_also_if_the_id_is_the_same() -> None:
+    made = Made()
+    stored = made.publish(1)
+    lost = Envelope("cliente_acme", "crm.leads.lost", b"{}", "m-1")
+    answer = made.confirms.publish(lost, encode_properties(lost), asyncio.get_running_loop().time() + 60)
+    made.wire.give_back("m-1", "cliente_acme", "crm.leads.lost")
+    made.wire.send(Basic.Ack(2, multiple=True))
+    assert stored.result() == "stored"
+    assert isinstance(answer.result(), NotRoutable)
+
+
+async def test_an_answer_to_many_looks_only_at_what_is_due() -> None:
+    class Due(dict[int, Any]):
+        popped = 0
+
+        def pop(self, *args: Any) -> Any:
+            self.popped += 1
+            return super().pop(*args)
+
+    made = Made()
+    made.confirms._due = due = Due()
+    answers = [made.publish(number) for number in range(1, 101)]
+    for number in (2, 1, *range(3, 101)):
+        made.wire.send(Basic.Ack(number))
+    answers += [made.publish(101), made.publish(102)]
+    made.wire.send(Basic.Ack(102, multiple=True))
+    assert {each.result() for each in answers} == {"stored"}
+    assert due.popped == len(answers)
 
 
 async def test_messages_end_as_late_each_at_its_own_deadline() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import aiormq
 import pamqp.frame
 import pytest
 from pamqp.body import ContentBody
@@ -90,3 +92,19 @@ async def test_a_channel_that_the_broker_closes_takes_no_more_answers() -> None:
     assert not made.deliveries.ended
     assert not made.wire.send(Method.Close(406, "PRECONDITION_FAILED", 60, 80)), "aiormq has to answer it"
     assert made.deliveries.ended
+
+
+async def test_a_channel_that_aiormq_gives_up_takes_no_more_answers() -> None:
+    made = Made()
+    made.channel.give_up()
+    assert made.deliveries.ended
+
+
+async def test_aiormq_still_notes_where_it_gives_up_a_channel() -> None:
+    connection: Any = aiormq.Connection("amqp://localhost")
+    connection.connection_tune = SimpleNamespace(frame_max=0)
+    channel = aiormq.Channel(connection, 1, publisher_confirms=False)
+    deliveries = DeliveryChannel(cast(Any, Wire()), channel)
+    assert not deliveries.ended
+    channel._close_locally()
+    assert deliveries.ended

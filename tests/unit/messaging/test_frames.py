@@ -136,8 +136,13 @@ async def test_frames_of_one_turn_are_written_at_once_and_in_order() -> None:
     written: list[bytes] = []
 
     class Stream:
+        closing = False
+
         def write(self, data: bytes) -> None:
             written.append(data)
+
+        def is_closing(self) -> bool:
+            return self.closing
 
     stream: Any = Stream()
     writer = GatheringWriter(stream)
@@ -148,6 +153,12 @@ async def test_frames_of_one_turn_are_written_at_once_and_in_order() -> None:
     writer.write(b"4")
     await asyncio.sleep(0)
     assert written == [b"123", b"4"]
+    writer.write(bytes(300_000))
+    assert len(written) == 3, "counted as waiting for the socket"
+    writer.write(b"5")
+    stream.closing = True
+    await asyncio.sleep(0)
+    assert len(written) == 3, "asyncio takes nothing after the end"
 
 
 def test_aiormq_still_has_what_the_connection_builds_on() -> None:

@@ -24,6 +24,7 @@ class Channel:
     def __init__(self, answers: asyncio.Event) -> None:
         self.answers, self.closing = answers, asyncio.get_running_loop().create_future()
         self.on_consumer_cancel_callbacks = set[Any]()
+        self.__close_event = asyncio.Event()  # aiormq's, set where it gives up a channel
         self.consuming = False
 
     @property

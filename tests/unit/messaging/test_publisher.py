@@ -130,6 +130,48 @@ async def test_messages_beyond_those_in_flight_wait_for_their_turn(monkeypatch: 
     assert made.published == 5
 
 
+async def test_each_message_waits_until_the_broker_reads_again() -> None:
+    made, reads = Made(), asyncio.Event()
+    await made.publish()
+    made._wire.is_full = True
+
+    async def drain() -> None:
+        await reads.wait()
+        made._wire.is_full = False
+
+    usual = made._wire.write
+
+    def write(*parts: bytes) -> None:
+        usual(*parts)
+        made._wire.is_full = True
+        reads.clear()
+
+    made._wire.drain, made._wire.write = drain, write  # type: ignore[method-assign]
+    sending = [asyncio.create_task(made.publish()) for _ in range(3)]
+    for published in (1, 2, 3):
+        await asyncio.sleep(0.05)
+        assert len(made._wire.written) == published
+        reads.set()
+    await asyncio.gather(*sending)
+
+
+@pytest.mark.parametrize("ending", ["stored", "full"])
+async def test_a_message_not_written_yet_leaves_a_lost_connection_at_once(ending: str) -> None:
+    made = Made()
+    await made.publish()
+    made._wire.is_full = True
+    made._wire.drain = asyncio.Event().wait  # type: ignore[method-assign, assignment]  # the node reads nothing any more
+    waiting = asyncio.create_task(made.publish(patience=60))
+    await asyncio.sleep(0.05)
+    made._endings = ["full"] if ending == "full" else []
+    made.publisher.lost()
+    async with asyncio.timeout(20):
+        await asyncio.wait([waiting])
+    if ending == "full":
+        assert isinstance(waiting.exception(), QueueFull), "it was written once only"
+    assert made.published == 2
+
+
 @pytest.mark.parametrize("endings", [("full",), ("cut", "full"), (FORBIDDEN,)], ids=["full", "unknown", "forbidden"])
 async def test_a_failed_send_names_its_message(endings: tuple[Ending, ...]) -> None:
     class Transport(MemoryTransport):
@@ -169,6 +211,13 @@ async def test_headers_larger_than_a_frame_are_refused_before_sending() -> None:
     made, large = Made(), replace(MESSAGE, headers={"h": "x" * 131_072})
     with pytest.raises(NotSerializable, match=r"131,\d{3} bytes, the broker takes at most 131,072 in a frame"):
         await made.publish(large)
+    assert not made.published
+
+
+async def test_a_routing_key_without_room_in_a_frame_is_refused() -> None:
+    made, long = Made(), replace(MESSAGE, routing_key="\\xff" * 100)
+    with pytest.raises(NotSerializable, match=r"routing key .* can't be written.*255 bytes"):
+        await made.publish(long)
     assert not made.published
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -111,6 +112,38 @@ async def test_a_living_node_that_answers_nothing_of_what_is_due_is_left(node: N
 async def test_an_alarm_of_the_broker_is_no_reason_to_leave(node: Node) -> None:
     node.is_blocked = True
     assert await watched(node, User(waiting=True), within=1) is None
+
+
+async def test_the_time_this_process_is_held_up_is_not_the_nodes(node: Node) -> None:
+    user = User(waiting=True)
+
+    async def answer() -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            for _ in range(10):  # what has arrived is read some turns of the event loop later
+                await asyncio.sleep(0)
+            user.answers += 1
+
+    answering = asyncio.create_task(answer())
+    asyncio.get_running_loop().call_later(0.15, time.sleep, 0.5)
+    assert await watched(node, user, within=0.9) is None
+    answering.cancel()
+
+
+async def test_a_connection_that_does_not_end_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Frozen:
+        aborted = False
+
+        async def close(self) -> None:
+            await asyncio.Event().wait()
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    monkeypatch.setattr(link, "_CLOSE_S", 0.01)
+    frozen: Any = Frozen()
+    await Link._end(frozen)
+    assert frozen.aborted
 
 
 async def test_an_idle_consumer_asks_and_leaves_a_node_that_lost_the_others(node: Node) -> None:
