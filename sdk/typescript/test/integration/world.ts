@@ -27,7 +27,7 @@ interface Given {
 function read(): Given & { readonly uri: string } {
   const file = process.env.KRYONIX_TEST_WORLD;
   if (file === undefined)
-    throw new Error("run `pytest tests/integration/messaging/test_typescript.py`: it has a broker");
+    throw new Error("run `scripts/test tests/integration/messaging/test_typescript.py`: it has a broker");
   const found = JSON.parse(readFileSync(file, "utf8")) as Given;
   const worker = Number(process.env.VITEST_POOL_ID ?? "1") - 1;
   return { ...found, uri: found.uris[worker % found.uris.length]! };
