@@ -1,5 +1,7 @@
 /** The SDK's log: what it does by itself, such as a connection that is replaced. */
 
+import { thrown } from "./checks.ts";
+
 /** Where entries go. `error` is the error that an entry is about. */
 export interface Logger {
   info(text: string): void;
@@ -8,8 +10,9 @@ export interface Logger {
 }
 
 function write(level: string, text: string, error?: unknown): void {
-  const detail = error instanceof Error ? `\n${error.stack ?? error.message}` : "";
-  process.stderr.write(`${level} kryonix.messaging: ${text}${detail}\n`);
+  // A handler can throw anything: a text has no stack.
+  const detail = error instanceof Error ? (error.stack ?? error.message) : thrown(error);
+  process.stderr.write(`${level} kryonix.messaging: ${text}${error === undefined ? "" : `\n${detail}`}\n`);
 }
 
 /** The default: warnings and errors, to standard error. */

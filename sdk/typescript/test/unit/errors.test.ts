@@ -1,5 +1,6 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { AccessRefused, MessagingError, NotConnected, QueueFull, Reject } from "../../src/errors.ts";
+import { standardLogger } from "../../src/log.ts";
 
 test("an error's text is the message, the problem and the remedy", () => {
   const error = new QueueFull("the queue crm.leads is full", { messageId: "m-1" });
@@ -28,4 +29,14 @@ test("an error about a message keeps class, problem, remedy and cause", () => {
 
 test("a rejection has its reason as text", () => {
   expect(new Reject(17).reason).toBe("17");
+});
+
+test.each([
+  ["a text", "warning kryonix.messaging: it failed\n'a text'\n"],
+  [undefined, "warning kryonix.messaging: it failed\n"],
+])("the log shows what was thrown, even if it is no error: %j", (reason, text) => {
+  const write = vi.spyOn(process.stderr, "write").mockReturnValue(true);
+  standardLogger.warn("it failed", reason);
+  expect(write).toHaveBeenCalledExactlyOnceWith(text);
+  write.mockRestore();
 });
