@@ -81,7 +81,8 @@ function ofTls(node: Node, error: unknown, code: string, text: string): NotConne
   const place = placeOf(node);
   if (PLAIN.test(code) || PLAIN.test(text)) {
     const remedy = "Use the TLS port, 5671 by default, or amqp:// for a connection without TLS";
-    return new AccessRefused(`${place}: this port has no TLS (${text})`, { remedy, cause: error });
+    const { reason = text } = error as { readonly reason?: string }; // OpenSSL's, without its file and line
+    return new AccessRefused(`${place}: this port has no TLS (${reason})`, { remedy, cause: error });
   }
   const own = OWN.exec(code) ?? OWN.exec(text.toUpperCase().replaceAll(" ", "_"));
   if (own !== null) {
