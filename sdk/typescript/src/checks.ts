@@ -80,6 +80,25 @@ export function checkText(name: string, value: unknown): void {
   throw new ConfigurationError(`${name}: ${typeName(value)} is not text`, { remedy: "Pass a string" });
 }
 
+/** Throw ConfigurationError unless options are an object with known names: a misspelt one would count for nothing. */
+export function checkNames(options: unknown, known: ReadonlySet<string>): void {
+  if (typeof options !== "object" || options === null) {
+    const problem = `options: ${shown(options)} is not an object`;
+    throw new ConfigurationError(problem, { remedy: "Pass an object such as {timeout: 10}" });
+  }
+  for (const name of Object.keys(options)) {
+    if (known.has(name)) continue;
+    throw new ConfigurationError(`there is no option ${shown(name)}`, { remedy: sentence(nearest(name, [...known])) });
+  }
+}
+
+/** Throw ConfigurationError for a catalog, if there is one, that is not parsed. */
+export function checkCatalog(catalog: Catalog | undefined): void {
+  if (catalog === undefined || typeof catalog?.retry?.firstDelay === "number") return;
+  const remedy = "Pass what parseCatalog makes of it: parseCatalog(YAML.parse(text))";
+  throw new ConfigurationError(`catalog: ${typeName(catalog)} is not a parsed catalog`, { remedy });
+}
+
 /** Throw ConfigurationError for an object, if there is one, without some of the methods of its kind. */
 export function checkMethods(name: string, value: unknown, kind: string, methods: readonly string[]): void {
   if (value === undefined || value === null) return;
@@ -122,7 +141,11 @@ export function checkRoute(catalog: Catalog, module: unknown, action: unknown, m
 
 function unknown(problem: string, name: unknown, known: readonly string[], messageId?: string): UnknownRoute {
   const hint = nearest(typeof name === "string" ? name.slice(0, 80) : "", known);
-  return new UnknownRoute(problem, { messageId, remedy: hint.charAt(0).toUpperCase() + hint.slice(1) });
+  return new UnknownRoute(problem, { messageId, remedy: sentence(hint) });
+}
+
+function sentence(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /** Throw ConfigurationError for an option that is invalid, or would break the connection. */

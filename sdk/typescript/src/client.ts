@@ -6,12 +6,14 @@ import { AmqpTransport } from "./amqp/transport.ts";
 import type { AuditRecord } from "./audit.ts";
 import type { Catalog } from "./catalog.ts";
 import {
+  checkCatalog,
   checkedCount,
   checkedPatience,
   checkedSeconds,
   checkHandler,
   checkMethods,
   checkModule,
+  checkNames,
   checkRoute,
   checkText,
   shown,
@@ -24,10 +26,13 @@ import type { Source } from "./consuming/work.ts";
 import { ConfigurationError, NotConnected } from "./errors.ts";
 import {
   type ClientOptions,
+  CONSUME_OPTIONS,
   type ConsumeOptions,
   Facade,
   type FacadeClient,
   Facades,
+  SEND_OPTIONS,
+  STREAM_OPTIONS,
   type StreamOptions,
   type TimedSendOptions,
 } from "./facade.ts";
@@ -37,6 +42,7 @@ import { isPrintable, type Outgoing, type SendResult } from "./message.ts";
 import { type Model, modelOf } from "./model.ts";
 import { type ActionNames, CATALOG, type ModuleName } from "./modules.ts";
 import { Names } from "./naming.ts";
+import { Postgres } from "./postgres.ts";
 import { Reach } from "./reach.ts";
 import { Rules, SafeRouter } from "./routing.ts";
 import { type Batch, Sender } from "./sender.ts";
@@ -66,6 +72,30 @@ export interface ConnectOptions extends AddressOptions, ClientOptions {
   /** Seconds to wait for the first connection. Default: 10. */
   readonly timeout?: number | undefined;
 }
+
+const CONNECT_OPTIONS: ReadonlySet<string> = new Set(
+  Object.keys({
+    amqpUri: true,
+    outputs: true,
+    tenant: true,
+    application: true,
+    timeout: true,
+    heartbeat: true,
+    addresses: true,
+    prefetch: true,
+    caFile: true,
+    tls: true,
+    managementUrl: true,
+    catalog: true,
+    compression: true,
+    router: true,
+    routerTimeout: true,
+    idempotency: true,
+    audit: true,
+    maxBytes: true,
+    logger: true,
+  } satisfies Record<keyof ConnectOptions, true>),
+);
 
 /** Send and consume a tenant's messages, and read its queue figures. Create it with `connect`. */
 export class MessagingClient extends Facades implements FacadeClient, AsyncDisposable {
@@ -98,6 +128,7 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
     checkMethods("idempotency", options.idempotency, "a store", ["claim", "done", "release", "close"]);
     checkMethods("logger", options.logger, "a logger", ["info", "warn", "error"]);
     checkCompression(compression);
+    checkCatalog(options.catalog);
     this.#options = options;
     this.#log = options.logger ?? standardLogger;
     this.#names = new Names(tenantId);
@@ -135,6 +166,7 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
       const remedy = 'Pass an object such as {amqpUri: "amqp://…"}, or nothing to use the environment';
       throw new ConfigurationError(`options: a ${typeof options} is not an object`, { remedy });
     }
+    checkNames(options, CONNECT_OPTIONS);
     return await MessagingClient.connectTo(findAddress(options), options);
   }
 
@@ -148,6 +180,8 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
     const log = options.logger ?? standardLogger;
     checkMethods("logger", options.logger, "a logger", ["info", "warn", "error"]);
     const transport = new AmqpTransport({ address, name, heartbeat, log, tls: options.tls });
+    // Without `pg`, fail here and not at the first message.
+    for (const store of [options.idempotency, options.audit]) if (store instanceof Postgres) await store.pool();
     // Check the options before there is a connection to close.
     const client = new MessagingClient(transport, address.tenantId, { ...options, application });
     await transport.open(timeout);
@@ -207,6 +241,11 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
     data: unknown,
     options?: TimedSendOptions,
   ): Promise<SendResult> {
+    try {
+      if (options !== undefined) checkNames(options, SEND_OPTIONS);
+    } catch (error) {
+      return Promise.reject(error);
+    }
     const message = options === undefined ? { module, action, data } : { ...options, module, action, data };
     return this.sendMessage(message, options?.timeout);
   }
@@ -260,6 +299,7 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
     handler: Handler<Data>,
     options: ConsumeOptions<Data> = {},
   ): Promise<Consumer> {
+    checkNames(options, CONSUME_OPTIONS);
     const concurrency = checkedCount("concurrency", options.concurrency ?? 10, MAX_PREFETCH);
     const timeout = checkedSeconds("timeout", options.timeout ?? USUAL_TIMEOUT_S);
     const handlerTimeout = checkedHandlerTimeout(options.handlerTimeout);
@@ -290,6 +330,7 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
     action: ActionNames[Module],
     options: StreamOptions<Data> = {},
   ): Stream<Data> {
+    checkNames(options, STREAM_OPTIONS);
     const timeout = checkedSeconds("timeout", options.timeout ?? USUAL_TIMEOUT_S);
     const source = this.#source(module, action, undefined, options.model);
     const stream = new Stream<Data>(source, this.#checkedPrefetch(options.prefetch, 1), timeout);

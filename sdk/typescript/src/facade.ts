@@ -38,6 +38,18 @@ export interface TimedSendOptions extends SendOptions {
   readonly timeout?: number | undefined;
 }
 
+/** The names of these options. */
+export const SEND_OPTIONS: ReadonlySet<string> = new Set(
+  Object.keys({
+    priority: true,
+    device: true,
+    messageId: true,
+    expires: true,
+    headers: true,
+    timeout: true,
+  } satisfies Record<keyof TimedSendOptions, true>),
+);
+
 /** Options of a stream. */
 export interface StreamOptions<Data> {
   /** The type of `message.data`. A message that does not fit it becomes a dead letter at once. Default: plain JSON. */
@@ -55,6 +67,20 @@ export interface ConsumeOptions<Data> extends StreamOptions<Data> {
   /** Seconds, at most a day; null: no limit, but the broker still takes a message back after a day. Default: 60. */
   readonly handlerTimeout?: number | null | undefined;
 }
+
+const STREAM = { model: true, prefetch: true, timeout: true } satisfies Record<keyof StreamOptions<never>, true>;
+
+/** The names of a stream's options. */
+export const STREAM_OPTIONS: ReadonlySet<string> = new Set(Object.keys(STREAM));
+
+/** The names of a consumer's options. */
+export const CONSUME_OPTIONS: ReadonlySet<string> = new Set(
+  Object.keys({
+    ...STREAM,
+    concurrency: true,
+    handlerTimeout: true,
+  } satisfies Record<keyof ConsumeOptions<never>, true>),
+);
 
 /** What a facade needs of a client. */
 export interface FacadeClient {
@@ -83,7 +109,7 @@ export class Facade<Action extends string> {
 
   /** Send as `MessagingClient.send`. Default priority: the module's. */
   send(action: Action, data: unknown, options: TimedSendOptions = {}): Promise<SendResult> {
-    const prioritized = options.priority === undefined ? { ...options, priority: this.priority } : options;
+    const prioritized = options?.priority === undefined ? { ...options, priority: this.priority } : options;
     return this.#client.send(this.module, action, data, prioritized);
   }
 

@@ -65,8 +65,10 @@ test("the package's tarball can be required", async () => {
 });
 
 test("a program without pg says what to install", async () => {
-  const program = `import { PostgresAudit } from "@kryonix/sdk";
-    await new PostgresAudit("postgresql://x").write([]).catch((error) => console.log(error.message));`;
+  const program = `import { MessagingClient, PostgresAudit } from "@kryonix/sdk";
+    const audit = new PostgresAudit("postgresql://x");
+    await MessagingClient.connect({ amqpUri: "amqp://kryonix_acme:b@127.0.0.1:1/%2Fcliente_acme", audit })
+      .catch((error) => console.log(error.message));`;
   writeFileSync(join(folder, "audit.mjs"), program);
   expect(await run(folder, process.execPath, "audit.mjs")).toBe(
     "pg is not installed. Install it with `npm install pg`\n",

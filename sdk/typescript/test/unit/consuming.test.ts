@@ -196,6 +196,10 @@ test.each([
   [() => client.crm.consume("leads.create", 7 as never), "handler: number is not a function"],
   [() => client.crm.consume("leads.create", async () => {}, { handlerTimeout: 86_401 }), "handlerTimeout 86,401 s"],
   [() => client.crm.consume("leads.create", async () => {}, { concurrency: 0 }), "concurrency: 0"],
+  [
+    () => client.crm.consume("leads.create", async () => {}, { handler_timeout: 5 } as never),
+    "there is no option 'handler_timeout'. Did you mean 'handlerTimeout'?",
+  ],
 ])("a wrong consumer is refused: %#", async (consume, text) => {
   await expect(consume()).rejects.toThrow(ConfigurationError);
   await expect(consume()).rejects.toThrow(text);

@@ -87,6 +87,18 @@ test.each([
   ["data that is not JSON", () => client.crm.send("leads.create", new Set()), NotSerializable, "the data (Set)"],
   ["a wrong priority", () => client.crm.send("leads.create", {}, { priority: 11 }), ConfigurationError, "priority: 11"],
   ["a wrong timeout", () => client.crm.send("leads.create", {}, { timeout: 0 }), ConfigurationError, "timeout: 0"],
+  [
+    "an unknown option",
+    () => client.crm.send("leads.create", {}, { message_id: "x" } as never),
+    ConfigurationError,
+    "there is no option 'message_id'. Did you mean 'messageId'?",
+  ],
+  [
+    "an option in place of options",
+    () => client.send("crm", "leads.create", {}, 8 as never),
+    ConfigurationError,
+    "8 is",
+  ],
   ["no message", () => client.sendMessage(undefined as never), ConfigurationError, "message: undefined"],
   [
     "a module not bought",
@@ -239,6 +251,7 @@ test.each([
   [{ compression: "brotli" as never }, 'compression: "brotli" is not one of zstd, gzip'],
   [{ router: class Classifier {} as never }, "router: a class or function is not a router"],
   [{ audit: {} as never }, "audit: Object is not an audit sink (it has no write and no close)"],
+  [{ catalog: { modules: {}, retry: { first_delay: "1s" } } as never }, "catalog: Object is not a parsed catalog"],
   [{ prefetch: 0 }, "prefetch: 0 is not a whole number"],
   [{ maxBytes: 2 ** 40 }, "maxBytes"],
   [{ application: "" }, "application: '' is not a valid name"],
