@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import OrderedDict
 from typing import Final
 
 from kryonix.messaging.amqp.confirms import Answer, ConfirmChannel
@@ -19,6 +20,42 @@ _MAX_IN_FLIGHT: Final = 2_000
 """Messages waiting for their confirmation; more wait for their turn."""
 
 
+class _Turns:
+    """Turns to have a message in flight. asyncio's semaphore looks at all who wait whenever one of them gives up."""
+
+    def __init__(self, free: int) -> None:
+        self._free = free
+        self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+
+    def take(self) -> bool:
+        """Take a turn, if one is free: then nobody waits."""
+        if self._free == 0:
+            return False
+        self._free -= 1
+        return True
+
+    async def wait(self) -> None:
+        """Wait for a turn that is given back."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = None
+        try:
+            await turn
+        except asyncio.CancelledError:
+            self._waiting.pop(turn, None)
+            if not turn.cancelled():  # it was given meanwhile
+                self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        """Give a turn to who has waited longest."""
+        while self._waiting:
+            turn, _ = self._waiting.popitem(last=False)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
 class Publisher:
     """One channel in confirm mode, opened again when it breaks."""
 
@@ -28,7 +65,7 @@ class Publisher:
         self._left: set[ConfirmChannel] = set()
         """Channels on a connection that is moved away from, with answers still due."""
         self._opening: asyncio.Event | None = None
-        self._turns = asyncio.Semaphore(_MAX_IN_FLIGHT)
+        self._turns = _Turns(_MAX_IN_FLIGHT)
         self.answers = 0
         link.add(self)
 
@@ -73,14 +110,12 @@ class Publisher:
                 f"headers and properties are {size:,} bytes, the broker takes at most {channel.frame_max:,} in a frame"
             )
             raise NotSerializable(problem, remedy="Send them as data")
-        if self._turns.locked():
+        if not self._turns.take():
             try:
                 async with asyncio.timeout_at(deadline):
-                    await self._turns.acquire()
+                    await self._turns.wait()
             except TimeoutError:
                 return "late"
-        else:
-            await self._turns.acquire()
         try:
             if channel.writer.is_full:
                 try:
@@ -94,7 +129,7 @@ class Publisher:
                 return "unsent"
             answer = await channel.publish(envelope, properties, deadline)
         finally:
-            self._turns.release()
+            self._turns.give_back()
         self.answers += answer not in ("cut off", "late")
         return answer
 

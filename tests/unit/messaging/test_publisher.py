@@ -172,6 +172,45 @@ async def test_a_message_not_written_yet_leaves_a_lost_connection_at_once(ending
     assert made.published == 2
 
 
+async def test_who_gives_up_waiting_for_a_turn_takes_none() -> None:
+    turns = publisher._Turns(1)
+    assert turns.take()
+    early, granted, last = (asyncio.create_task(turns.wait()) for _ in range(3))
+    await asyncio.sleep(0)
+    early.cancel()
+    await asyncio.sleep(0)
+    turns.give_back()
+    granted.cancel()  # in the turn of the event loop that gave it
+    async with asyncio.timeout(20):
+        await last
+    assert early.cancelled()
+    assert granted.cancelled()
+    assert not turns.take()
+    turns.give_back()
+    assert turns.take()
+
+
+async def test_giving_up_costs_no_look_at_all_others_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Future(asyncio.Future[Any]):
+        looks = 0
+
+        def done(self) -> bool:
+            Future.looks += 1
+            return super().done()
+
+    turns = publisher._Turns(0)
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_future", Future)
+    waiting = [asyncio.create_task(turns.wait()) for _ in range(200)]
+    await asyncio.sleep(0)
+    for task in waiting[:150]:
+        task.cancel()
+    for _ in range(50):
+        turns.give_back()
+    await asyncio.wait(waiting)
+    assert sum(not task.cancelled() for task in waiting) == 50
+    assert Future.looks < 1_000
+
+
 @pytest.mark.parametrize("endings", [("full",), ("cut", "full"), (FORBIDDEN,)], ids=["full", "unknown", "forbidden"])
 async def test_a_failed_send_names_its_message(endings: tuple[Ending, ...]) -> None:
     class Transport(MemoryTransport):
