@@ -41,6 +41,9 @@ class FrameReader:
         self._reader = reader
         self._clock = asyncio.get_running_loop().time
         self._buffer, self._at = b"", 0
+        self._pieces: list[bytes] = []
+        self._missing = 0
+        """Bytes of a begun frame, gathered in pieces: it may be as large as its message."""
         self._served = b""
         """What aiormq has not read yet of its frame."""
         self.takers: dict[int, Taker] = {}
@@ -61,11 +64,15 @@ class FrameReader:
     async def _next(self) -> bytes:
         """Return the next frame that nobody takes, or what is left at the end of the stream."""
         while True:
-            if (frame := self._untaken()) is not None:
+            if self._missing <= 0 and (frame := self._untaken()) is not None:
                 return frame
             more = await self._reader.read(_CHUNK)
             self.heard = self._clock()
-            self._buffer, self._at = self._buffer[self._at :] + more, 0
+            self._pieces.append(more)
+            self._missing -= len(more)
+            if self._missing <= 0 or not more:
+                self._buffer, self._at = b"".join((self._buffer[self._at :], *self._pieces)), 0
+                self._pieces.clear()
             if not more:
                 left, self._buffer = self._buffer, b""
                 return left
@@ -79,6 +86,7 @@ class FrameReader:
                 kind, channel, size = FRAME_HEAD.unpack_from(buffer, at)
                 begin = at + FRAME_HEAD.size
                 if at + size > available:
+                    self._missing = at + size - available
                     return None
                 end = begin + size
                 at = end + 1

@@ -77,6 +77,28 @@ async def test_frames_are_taken_whole_however_they_arrive(chunk: int) -> None:
     assert taken[-1][0] == 1
 
 
+async def test_a_frame_larger_than_what_is_read_at_once_is_joined_once() -> None:
+    socket, body = Socket(), bytes(range(256)) * 8_000
+    taken: list[bytes] = []
+
+    def take(kind: int, buffer: bytes, begin: int, end: int) -> bool:
+        taken.append(buffer[begin:end])
+        return True
+
+    socket.reader.takers[3] = take
+    data = frame.marshal(ContentBody(body), 3) + HEARTBEAT
+    reading = asyncio.create_task(socket.receiver.get_frame())
+    joined = set[int]()
+    for at in range(0, len(data), 65_536):
+        socket.stream.feed_data(data[at : at + 65_536])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        joined.add(len(socket.reader._buffer))
+    assert isinstance((await reading)[2], Heartbeat)
+    assert taken == [body]
+    assert len(joined) <= 3, "else a frame of 64 MB takes 20 s"
+
+
 async def test_the_end_in_the_middle_of_a_frame_is_a_lost_connection() -> None:
     socket = Socket()
     socket.stream.feed_data(frame.marshal(BODY, 3)[:-4])
