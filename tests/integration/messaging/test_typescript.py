@@ -36,7 +36,7 @@ from tests.support.containers import output_of
 from tests.support.project import Project, tenant
 from tests.support.recording_handler import Seen
 from tests.support.typescript import NODE, Agent, Failed, agent
-from tests.support.waiting import eventually_async
+from tests.support.waiting import eventually, eventually_async
 
 __all__ = ["daemon", "postgres"]
 
@@ -398,6 +398,11 @@ def _killed(container: Any) -> None:
 
 
 def _drained(container: Any) -> None:
-    """As `kryonix cluster roll` does: the node closes its connections and takes none, then serves again."""
+    """As `kryonix cluster roll` does: the node closes its connections and takes none, then serves again.
+
+    It may just have been started: what was received before the kill is handled meanwhile.
+    """
+    started = ["rabbitmqctl", "await_startup"]
+    eventually("the node runs", lambda: container.exec_run(started, user="rabbitmq").exit_code == 0, within=300)
     output_of(container, "rabbitmq-upgrade", "drain", user="rabbitmq")
     output_of(container, "rabbitmq-upgrade", "revive", user="rabbitmq")
