@@ -112,7 +112,7 @@ async def test_an_answer_to_many_looks_only_at_what_is_due() -> None:
 
 async def test_messages_end_as_late_each_at_its_own_deadline() -> None:
     made = Made()
-    patient, hasty, hastier = made.publish(1), made.publish(2, patience=0.2), made.publish(3, patience=0.1)
+    patient, hasty, hastier = made.publish(1), made.publish(2, patience=1.5), made.publish(3, patience=0.1)
     assert await hastier == "late"
     assert not hasty.done()
     assert await hasty == "late"
