@@ -260,8 +260,7 @@ class MessagingClient(Facades):
         """
         if options.get("headers", ...) is None:
             options["headers"] = {}
-        self._check_open(self._closed)
-        return await self._sender.send(Outgoing(module, action, data, **options), timeout)  # type: ignore[arg-type]
+        return await self.send_message(Outgoing(module, action, data, **options), timeout=timeout)  # type: ignore[arg-type]
 
     async def send_message(self, message: Outgoing, *, timeout: float = 10.0) -> SendResult:
         """Send as `send`, with an Outgoing."""

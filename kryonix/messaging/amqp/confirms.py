@@ -16,7 +16,7 @@ from pamqp import encode
 
 from kryonix.messaging.amqp.connection import Connection
 from kryonix.messaging.amqp.failures import too_large
-from kryonix.messaging.amqp.frames import BODY, CHANNEL_CLOSE, FRAME_END, FRAME_HEAD, HEADER, METHOD
+from kryonix.messaging.amqp.frames import BODY, CHANNEL_CLOSE, FRAME_END, FRAME_HEAD, HEADER, METHOD, OVERHEAD
 from kryonix.messaging.amqp.properties import message_id_of
 from kryonix.messaging.errors import AccessRefused, MessagingError, NotRoutable, NotSerializable, QueueFull
 from kryonix.messaging.message import Envelope
@@ -27,9 +27,6 @@ _MANDATORY: Final = b"\x01"
 _ACK, _NACK, _RETURN = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78", b"\x00\x3c\x00\x32"
 _CONTENT: Final = struct.Struct(">BHIHHQ")
 """A content header's frame up to its properties: the frame's head, class, weight, and bytes of the body."""
-_CONTENT_OVERHEAD: Final = 20
-"""Bytes of a content header's frame besides the properties."""
-_BODY_OVERHEAD: Final = 8
 _BASIC: Final = 60
 _ROUTES: Final = 1_000
 """Method frames kept."""
@@ -79,7 +76,7 @@ class ConfirmChannel:
 
     def size_of(self, properties: bytes) -> int:
         """Return the size of a content header's frame in bytes."""
-        return _CONTENT_OVERHEAD + len(properties)
+        return _CONTENT.size + len(properties) + len(FRAME_END)
 
     async def room(self) -> None:
         """Wait until the broker reads again, or the channel has ended. Raises OSError for a lost connection."""
@@ -101,7 +98,7 @@ class ConfirmChannel:
         number, body = self._number, envelope.body
         head = _CONTENT.pack(HEADER, number, _CONTENT.size - FRAME_HEAD.size + len(properties), _BASIC, 0, len(body))
         method = self._methods.get((envelope.exchange, envelope.routing_key)) or self._method(envelope)
-        if 0 < len(body) <= self.frame_max - _BODY_OVERHEAD:
+        if 0 < len(body) <= self.frame_max - OVERHEAD:
             content = FRAME_HEAD.pack(BODY, number, len(body))
             self.writer.write(method, head, properties, FRAME_END, content, body, FRAME_END)
         else:
@@ -130,7 +127,7 @@ class ConfirmChannel:
 
     def _pieces(self, body: bytes) -> list[bytes]:
         """Return the frames of a body of any size."""
-        most = self.frame_max - _BODY_OVERHEAD
+        most = self.frame_max - OVERHEAD
         parts: list[bytes] = []
         for at in range(0, len(body), most):
             piece = body[at : at + most]

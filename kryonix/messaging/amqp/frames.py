@@ -22,7 +22,8 @@ METHOD, HEADER, BODY = 1, 2, 3
 FRAME_END: Final = b"\xce"
 FRAME_HEAD: Final = struct.Struct(">BHI")
 """Type, channel, and bytes of the payload."""
-_OVERHEAD: Final = FRAME_HEAD.size + len(FRAME_END)
+OVERHEAD: Final = FRAME_HEAD.size + len(FRAME_END)
+"""Bytes of a frame besides its payload."""
 _CHUNK: Final = 262_144
 _BUFFERED: Final = 4_194_304
 """Bytes that wait for the socket before a publisher waits too."""
@@ -80,7 +81,7 @@ class FrameReader:
     def _untaken(self) -> bytes | None:
         """Hand whole frames to their takers. Return the first one without, or None if more has to be read."""
         buffer, at, takers = self._buffer, self._at, self.takers
-        available = len(buffer) - _OVERHEAD
+        available = len(buffer) - OVERHEAD
         try:
             while at <= available:
                 kind, channel, size = FRAME_HEAD.unpack_from(buffer, at)

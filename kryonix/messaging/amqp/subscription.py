@@ -149,7 +149,7 @@ class AmqpSubscription:
             if (reason := envelope.headers.get(Header.UNREADABLE)) is not None:
                 log.warning("%s: a message with unreadable properties is a dead letter: %s", queue, reason)
                 delivery.decide("reject")
-            elif redelivered and (earlier := self._unanswered.pop(delivery)) is not None:
+            elif (earlier := self._unanswered.pop(delivery)) is not None:
                 earlier.take_over(tag, handout)
             else:
                 self._deliver(delivery)
