@@ -95,8 +95,8 @@ export async function start(method, to, body) {
 }
 
 export function accepted(operation) {
-  if (operation.credentials_key) expectCredentials(operation);
   watch(operation);
+  if (operation.credentials_key) expectCredentials(operation);
   announce("changed");
 }
 

@@ -26,7 +26,9 @@ function keep(entries) {
 export const unsaved = () => expected.map(({ tenant }) => tenant);
 
 export function expectCredentials({ id, tenant, credentials_key: key }) {
-  if (!expected.some((entry) => entry.id === id)) keep([...expected, { id, tenant, key, shown: false }]);
+  if (expected.some((entry) => entry.id === id)) return;
+  keep([...expected, { id, tenant, key, shown: false }]);
+  showOnceCreated(id);
 }
 
 // After a reload: what is still to be shown is waited for again, and what is lost is said to be.
@@ -36,13 +38,18 @@ export function resumeCredentials() {
     else if (entry.shown) {
       lost(entry, `The credentials of ${entry.tenant} were on the screen when the page was reloaded, and can't be shown again.`);
     }
-    else watch({ id: entry.id });
+    else showOnceCreated(entry.id);
   }
 }
 
-export async function credentialsReady(operation) {
-  const entry = expected.find(({ id }) => id === operation.id);
-  if (!entry || byId(noticeOf(entry))) return;
+async function showOnceCreated(id) {
+  const operation = await watch({ id });
+  const entry = expected.find((each) => each.id === id);
+  if (!operation || !entry || byId(noticeOf(entry))) return;
+  if (operation.status !== "succeeded") {
+    forget(entry); // there are none
+    return;
+  }
   if (["delivered", "expired"].includes(operation.credentials)) {
     lost(entry, `The credentials of ${entry.tenant} were not fetched ${operation.credentials === "expired" ? "in time" : "here"}.`);
     return;

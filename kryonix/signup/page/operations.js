@@ -1,7 +1,6 @@
 // Operations in progress and just finished, live.
 
 import { announce, follow, may } from "./api.js";
-import { credentialsReady } from "./credentials.js";
 import { queues } from "./dialogs.js";
 import { badge, button, byId, capital, element } from "./dom.js";
 
@@ -24,19 +23,23 @@ export function failureOf(operation) {
   return element("div", { class: "failure" }, element("p", { class: "lines" }, problem.detail));
 }
 
+// Shows an operation, once, and returns how it ended: undefined if that can't be known any more. Whoever asks again, also
+// after its end, is told the same.
 export function watch({ id, tenant, kind }) {
-  if (watched.has(id)) return;
+  if (watched.has(id)) return watched.get(id).end;
   const item = element("li", { class: "card operation", "data-operation": id });
   const title = element("div", { role: "status", class: "title" });
   const bar = element("progress");
   const detail = element("div", { class: "hint" });
   item.append(title, bar, detail);
-  watched.set(id, item);
   byId("operations").prepend(item);
   byId("operations-section").hidden = false;
   const parts = { item, title, bar, detail };
   if (kind) show({ kind, tenant, status: "queued", attempts: 0, progress: { done: 0, total: 0, doing: "" } }, parts);
-  follow(id, (operation) => show(operation, parts)).then(ended, () => forget(id));
+  const end = follow(id, (operation) => show(operation, parts)).catch(() => forget(id));
+  watched.set(id, { item, end });
+  end.then(() => announce("changed"));
+  return end;
 }
 
 function show(operation, { item, title, bar, detail }) {
@@ -63,14 +66,9 @@ function show(operation, { item, title, bar, detail }) {
   }
 }
 
-async function ended(operation) {
-  if (operation.status === "succeeded") await credentialsReady(operation);
-  announce("changed");
-}
-
 // The operation stays known: it is not shown again.
 function forget(id) {
-  const item = watched.get(id);
+  const item = watched.get(id)?.item;
   const held = item?.contains(document.activeElement);
   item?.remove();
   const section = byId("operations-section");
@@ -80,7 +78,7 @@ function forget(id) {
 }
 
 byId("clear-operations").addEventListener("click", () => {
-  for (const [id, item] of watched) if (item.classList.contains("ended")) forget(id);
+  for (const [id, { item }] of watched) if (item.classList.contains("ended")) forget(id);
   (byId("operations-section").hidden ? byId("main") : byId("operations-heading")).focus();
 });
 

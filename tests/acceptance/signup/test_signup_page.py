@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -302,11 +303,49 @@ def test_a_late_or_lost_answer_and_a_service_away_do_no_harm(page: Page, signup:
     page.get_by_role("button", name="I've saved these").click()
     page.unroute("**/rotate")
 
+    # An operation that the page has seen in the list, and seen end, before the answer that accepted it.
+    page.evaluate(
+        """() => { const real = fetch; window.fetch = async (to, how) => {
+            const answer = await real(to, how);
+            if (to.endsWith("/rotate")) {
+                window.rotation = answer.headers.get("Location").split("/").at(-1);
+                document.dispatchEvent(new Event("changed"));
+                const ended = () => document.querySelector(`[data-operation="${window.rotation}"].ended`);
+                while (!ended()) await new Promise((later) => setTimeout(later, 50));
+            }
+            if (!window.rotation || !to.startsWith("/v1/tenants?")) return answer;
+            const listed = await answer.json();
+            listed.tenants.find(({ id }) => id === "by-late").operation = window.rotation;
+            return new Response(JSON.stringify(listed));
+        }; }"""
+    )
+    row(page, "by-late").get_by_role("button", name="Rotate by-late").click()
+    question(page).get_by_role("button", name="Rotate the credentials of by-late").click()
+    expect(page.locator("#credentials[open]")).to_contain_text("kryonix_by-late.3")
+    page.get_by_role("button", name="I've saved these").click()
+
     page.route("**/v1/**", lambda route: route.fulfill(status=429, json={"detail": "the service is away"}))
     page.reload()
     expect(page.get_by_role("alert")).to_contain_text("The service is away")
     page.unroute("**/v1/**")
     expect(page.get_by_role("heading", name="Tenants", exact=True)).to_be_visible()  # by itself, with the same key
+
+
+def test_a_failed_operation_leaves_no_credentials_to_be_saved(page: Page, signup: Signup) -> None:
+    signup.caller.done("POST", "/v1/tenants", {"id": "by-failure", "modules": ["portal"], "plan": "basic"})
+    rotation = signup.caller.ended(signup.caller.taken("POST", "/v1/tenants/by-failure/rotate"))
+    failed = rotation | {"status": "failed", "problem": {"detail": "the broker is away"}}
+    page.reload()
+    page.route("**/rotate", lambda route: route.fulfill(status=202, json=failed | {"credentials_key": "of-none"}))
+    page.route(f"**/{failed['id']}/events", lambda route: route.fulfill(body=f"data: {json.dumps(failed)}\n\n"))
+    row(page, "by-failure").get_by_role("button", name="Rotate by-failure").click()
+    question(page).get_by_role("button", name="Rotate the credentials of by-failure").click()
+    expect(page.locator("#operations")).to_contain_text("the broker is away")
+    kept = "() => sessionStorage.getItem('kryonix-credentials') !== null"
+    eventually("nothing waits to be saved", lambda: not page.evaluate(kept))
+    page.unroute_all()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("API key")).to_be_focused()  # without a question
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
