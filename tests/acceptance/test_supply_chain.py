@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,50 +125,72 @@ def test_tools_run_by_scripts_are_checked_by_hash(checkout: Path) -> None:
 
 @contextmanager
 def advisories(*known: str) -> Iterator[str]:
-    """A database that speaks OSV's protocol, and knows a vulnerability of each of these: `name`, or `name==version`."""
+    """Serve OSV's protocol, and npm's, and know a vulnerability of each of these: `name`, or `name==version`."""
+
+    def of_pypi(query: Any) -> Any:
+        asked, version = query["package"]["name"], query["version"]
+        event = [{"introduced": "0"}, {"fixed": "99"}]
+        affected = [
+            {"package": {"name": asked, "ecosystem": "PyPI"}, "ranges": [{"type": "ECOSYSTEM", "events": event}]}
+        ]
+        found = {"id": f"PYSEC-{asked}", "aliases": [], "summary": "", "details": "", "affected": affected}
+        return {"vulns": [found]} if {asked, f"{asked}=={version}"} & set(known) else {}
+
+    def of_npm(query: Any) -> Any:
+        found = {"id": 1, "title": "a fault", "severity": "high", "vulnerable_versions": "<99", "url": "https://test"}
+        return {
+            asked: [found]
+            for asked, versions in query.items()
+            if {asked, *(f"{asked}=={version}" for version in versions)} & set(known)
+        }
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            query = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            asked, version = query["package"]["name"], query["version"]
-            event = [{"introduced": "0"}, {"fixed": "99"}]
-            affected = [
-                {"package": {"name": asked, "ecosystem": "PyPI"}, "ranges": [{"type": "ECOSYSTEM", "events": event}]}
-            ]
-            found = {"id": f"PYSEC-{asked}", "aliases": [], "summary": "", "details": "", "affected": affected}
-            body = json.dumps({"vulns": [found]} if {asked, f"{asked}=={version}"} & set(known) else {}).encode()
+            sent = self.rfile.read(int(self.headers["content-length"]))
+            packed = self.headers["content-encoding"] == "gzip"
+            query = json.loads(gzip.decompress(sent) if packed else sent)
+            body = json.dumps((of_npm if self.path.startswith("/-/npm/") else of_pypi)(query)).encode()
             self.send_response(200)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            self.send_error(404)  # npm asks which other versions there are, and does without
 
         def log_message(self, format: str, *arguments: object) -> None:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/v1/query"
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def audit(address: str) -> subprocess.CompletedProcess[str]:
+    return run(ROOT, "audit", KRYONIX_ADVISORIES=f"{address}/v1/query", KRYONIX_NPM_ADVISORIES=address)
 
 
 @pytest.mark.parametrize(
     ("known", "status", "said"),
     [
-        (("jinja2==2.4.1",), 0, "packages asked about, 0 vulnerable, 0 not asked about"),
-        (("jinja2==2.4.1", "idna"), 1, ": PYSEC-idna"),
-        ((), 3, "NOT AUDITED: jinja2"),
+        (("jinja2==2.4.1", "lodash==4.17.4"), 0, "packages asked about, 0 vulnerable, 0 not asked about"),
+        (("jinja2==2.4.1", "lodash==4.17.4", "idna"), 1, ": PYSEC-idna"),
+        (("jinja2==2.4.1", "lodash==4.17.4", "amqplib"), 1, "amqplib <99: a fault (high), https://test"),
+        (("lodash==4.17.4",), 3, "NOT AUDITED: jinja2"),
+        (("jinja2==2.4.1",), 3, "NOT AUDITED: lodash"),
     ],
-    ids=["nothing known", "a finding", "a database that knows nothing"],
+    ids=["nothing known", "Python's", "npm's", "a database that knows nothing", "a registry that knows nothing"],
 )
 def test_an_audit_lists_known_advisories(known: tuple[str, ...], status: int, said: str) -> None:
     with advisories(*known) as address:
-        result = run(ROOT, "audit", KRYONIX_ADVISORIES=address)
+        result = audit(address)
     assert result.returncode == status, result.stdout + result.stderr
     assert said in result.stdout + result.stderr
 
 
 def test_an_audit_without_advisories_fails() -> None:
-    result = run(ROOT, "audit", KRYONIX_ADVISORIES=f"http://127.0.0.1:{free_port()}/v1/query")
+    result = audit(f"http://127.0.0.1:{free_port()}")
     assert result.returncode == 3, result.stdout
     assert "NOT AUDITED" in result.stderr
     assert "vulnerable" not in result.stdout
