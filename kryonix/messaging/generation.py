@@ -69,20 +69,21 @@ def _literal(name: str, values: Iterable[str]) -> str:
 def render_typescript(catalog: Catalog) -> str:
     """Return the content of modules.ts."""
     modules = catalog.modules
-    parts = [_TYPESCRIPT_HEAD, _union("ModuleName", modules)]
-    parts += [_union(_type_name(name), module.actions) for name, module in modules.items()]
+    parts = [_TYPESCRIPT_HEAD, _union("ModuleName", "The names of the modules.", modules)]
+    for name, module in modules.items():
+        parts.append(_union(_type_name(name), f"The actions of the module {name}.", module.actions))
     parts += ["/** The actions of each module. */\nexport interface ActionNames {\n"]
     parts += [f"  {name}: {_type_name(name)};\n" for name in modules]
-    parts += ["}\nexport type ActionName = ActionNames[ModuleName];\n\n"]
+    parts += ["}\n/** The actions of all modules. */\nexport type ActionName = ActionNames[ModuleName];\n\n"]
     data = json.dumps(_typescript_data(catalog), indent=2, ensure_ascii=False)
     parts += ["/** The package's catalog. Durations are ms, sizes bytes. */\n"]
     parts += [f"export const CATALOG: Catalog = {data};\n"]
     return "".join(parts)
 
 
-def _union(name: str, values: Iterable[str]) -> str:
+def _union(name: str, about: str, values: Iterable[str]) -> str:
     choices = "\n".join(f"  | {json.dumps(value)}" for value in values)
-    return f"export type {name} =\n{choices};\n"
+    return f"/** {about} */\nexport type {name} =\n{choices};\n"
 
 
 def _typescript_data(catalog: Catalog) -> dict[str, Any]:

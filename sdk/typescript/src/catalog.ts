@@ -21,6 +21,7 @@ export interface Module {
   readonly priorityLanes: Readonly<Record<string, readonly Priority[]>>;
 }
 
+/** What a plan lets a tenant have at most, on the broker. */
 export interface Limits {
   readonly maxConnections: number;
   readonly maxQueues: number;
@@ -28,6 +29,7 @@ export interface Limits {
   readonly maxChannels: number;
 }
 
+/** How many consumers a plan gives an action, at which depths, and a queue's bounds in messages and bytes. */
 export interface Scaling {
   readonly maxConsumersPerQueue: number;
   readonly scaleUpThreshold: number;
@@ -36,6 +38,7 @@ export interface Scaling {
   readonly maxQueueBytes: number;
 }
 
+/** What a tenant has bought. */
 export interface Plan {
   readonly limits: Limits;
   readonly scaling: Scaling;
@@ -50,6 +53,7 @@ export interface RetrySettings {
   readonly limit: number;
 }
 
+/** What the platform sells: modules and plans, and how failed messages are retried and kept. */
 export interface Catalog {
   readonly modules: Readonly<Record<string, Module>>;
   readonly plans: Readonly<Record<string, Plan>>;

@@ -4,6 +4,8 @@ import zlib from "node:zlib";
 import { ConfigurationError } from "./errors.ts";
 
 export const COMPRESSIONS = ["zstd", "gzip"] as const;
+
+/** The formats that a body can be compressed with. */
 export type Compression = (typeof COMPRESSIONS)[number];
 
 /** The largest message the broker accepts, and the largest result of decompression, in bytes. */

@@ -30,6 +30,7 @@ const REMEDY_NEITHER = `A tenant that logs in with a certificate has no password
 const REMEDY_CERTIFICATE = `Take both from ${WRITE_IT}`;
 const PEM = /^[\t\n\r\x20-\x7e]*$/;
 
+/** A node's host and port for AMQP. */
 export interface HostPort {
   readonly host: string;
   readonly port: number;

@@ -1,6 +1,8 @@
 /** A message as an application sends it, as a handler gets it, and as it travels. All times are seconds. */
 
 export const DEVICES = ["mobile", "web", "unknown"] as const;
+
+/** The kind of device that a message is for. */
 export type Device = (typeof DEVICES)[number];
 
 /** A value of a header. A number that is whole is sent as an integer; a bigint has at most 64 bits. */
@@ -14,6 +16,8 @@ export type HeaderValue =
   | Uint8Array
   | readonly HeaderValue[]
   | { readonly [name: string]: HeaderValue };
+
+/** Headers of a message. What an application may add, and how long, is bounded. */
 export type Headers = Readonly<Record<string, HeaderValue>>;
 
 /** The names of the headers that the SDK adds to messages that failed. */

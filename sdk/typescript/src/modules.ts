@@ -2,6 +2,7 @@
 
 import type { Catalog } from "./catalog.ts";
 
+/** The names of the modules. */
 export type ModuleName =
   | "crm"
   | "whatsapp"
@@ -11,6 +12,7 @@ export type ModuleName =
   | "analytics"
   | "portal"
   | "whitelabel";
+/** The actions of the module crm. */
 export type CrmAction =
   | "leads.create"
   | "leads.update"
@@ -19,6 +21,7 @@ export type CrmAction =
   | "pipelines.update"
   | "tasks.assign"
   | "reports.generate";
+/** The actions of the module whatsapp. */
 export type WhatsappAction =
   | "messages.send"
   | "messages.receive"
@@ -26,36 +29,42 @@ export type WhatsappAction =
   | "automacao.trigger"
   | "media.process"
   | "conversations.sync";
+/** The actions of the module agendamento. */
 export type AgendamentoAction =
   | "agenda.create"
   | "lembretes.send"
   | "confirmacao.request"
   | "cancelamento.process"
   | "disponibilidade.sync";
+/** The actions of the module financeiro. */
 export type FinanceiroAction =
   | "faturas.create"
   | "pagamentos.process"
   | "cobranca.automatica"
   | "relatorios.gerar"
   | "conciliacao.bancaria";
+/** The actions of the module marketing. */
 export type MarketingAction =
   | "campanhas.enviar"
   | "emails.processar"
   | "leads.nurturing"
   | "analytics.track"
   | "automacao.trigger";
+/** The actions of the module analytics. */
 export type AnalyticsAction =
   | "eventos.processar"
   | "relatorios.gerar"
   | "dashboards.atualizar"
   | "metricas.calcular"
   | "alertas.verificar";
+/** The actions of the module portal. */
 export type PortalAction =
   | "treinamentos.sync"
   | "progresso.atualizar"
   | "certificados.gerar"
   | "conteudo.processar"
   | "interacoes.track";
+/** The actions of the module whitelabel. */
 export type WhitelabelAction =
   | "configuracoes.aplicar"
   | "temas.processar"
@@ -73,6 +82,7 @@ export interface ActionNames {
   portal: PortalAction;
   whitelabel: WhitelabelAction;
 }
+/** The actions of all modules. */
 export type ActionName = ActionNames[ModuleName];
 
 /** The package's catalog. Durations are ms, sizes bytes. */

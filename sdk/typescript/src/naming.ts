@@ -4,6 +4,8 @@
 export const TENANT_ID = "[a-z][a-z0-9-]{2,39}";
 
 export const PRIORITIES = ["high", "medium", "low"] as const;
+
+/** The name of a priority in a routing key. */
 export type Priority = (typeof PRIORITIES)[number];
 
 const VHOST = new RegExp(`^/cliente_(${TENANT_ID})$`);

@@ -6,6 +6,7 @@ import type { Logger } from "./log.ts";
 import type { Outgoing } from "./message.ts";
 import { type Names, priorityName } from "./naming.ts";
 
+/** Which of a tenant's exchanges a message is published to. */
 export type Exchange = "main" | "mobile" | "critical";
 
 /** Milliseconds. A message with a shorter time to live is urgent. */

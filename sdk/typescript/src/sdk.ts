@@ -7,6 +7,7 @@ import type { TimedSendOptions } from "./facade.ts";
 import type { Headers, Message, SendResult } from "./message.ts";
 import type { ActionNames, ModuleName } from "./modules.ts";
 
+/** A module's name, as the source document calls it. */
 export type ModuloType = ModuleName;
 
 /** A login instead of a whole address. */
@@ -23,6 +24,7 @@ export interface RabbitMQCredentials {
   readonly tls?: boolean | undefined;
 }
 
+/** Options of `sendMessage`. */
 export type MessageOptions = TimedSendOptions;
 
 export interface SentMessage extends SendResult {
@@ -30,6 +32,7 @@ export interface SentMessage extends SendResult {
   readonly success: true;
 }
 
+/** What a callback is told about a message besides its content. */
 export interface MessageContext {
   readonly properties: {
     readonly messageId: string;
@@ -53,9 +56,11 @@ export interface CallbackResult {
   readonly error?: string | undefined;
 }
 
+/** Handles a message, like `Handler`. */
 // biome-ignore lint/suspicious/noExplicitAny: data is whatever JSON holds
 export type MessageCallback = (content: any, context: MessageContext) => Promise<CallbackResult> | CallbackResult;
 
+/** Options of `consumeMessages`. */
 export interface ConsumeMessagesOptions {
   readonly concurrency?: number | undefined;
   readonly prefetch?: number | undefined;

@@ -4,6 +4,7 @@ import type { Catalog } from "./catalog.ts";
 import { type Names, PRIORITIES } from "./naming.ts";
 import type { QueueFigures } from "./transport.ts";
 
+/** What a queue is for. */
 export type QueueKind = "action" | "lane" | "retry" | "dead-letter" | "unrouted" | "other";
 
 /** Figures of one queue, a few seconds old. Rates are messages per second. */

@@ -9,6 +9,7 @@ import { ANSWER_WITHIN_S, type Delivery } from "../transport.ts";
 import { Receiver } from "./receiver.ts";
 import { deadLetterQueueOf, queuesOf, type Source, type Work } from "./work.ts";
 
+/** Handles a message, which is done once this has returned. Throw `Retry` or `Reject` for another outcome. */
 export type Handler<Data = unknown> = (message: Message<Data>) => unknown;
 
 /** Seconds. */

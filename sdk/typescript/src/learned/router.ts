@@ -21,6 +21,7 @@ import { Supervised } from "./supervised.ts";
 const PATIENCE_MS = 2_000;
 const KEY_VARIABLE = "KRYONIX_SHAPE_KEY";
 
+/** How far a model is obeyed, and how often it is read. */
 export interface LearnedRouterOptions {
   /** Default: `shadow`, or the registry's. */
   readonly mode?: Mode | undefined;

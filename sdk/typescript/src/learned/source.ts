@@ -11,6 +11,8 @@ import { MAX_MODEL_BYTES, ModelRefused } from "./model.ts";
  * the messages, by a hash of their ids. `on`: for all but the explored share.
  */
 export const MODES = ["off", "shadow", "canary", "on"] as const;
+
+/** How far a model is obeyed, see `MODES`. */
 export type Mode = (typeof MODES)[number];
 
 /** A model's file, and the mode that its source asks for. No content: the source names no model. */

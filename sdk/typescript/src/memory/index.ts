@@ -15,6 +15,7 @@ import { MemoryTransport, MemoryVhost } from "./transport.ts";
 
 const REMEDY = "Pass a tenant that tenants.yaml accepts";
 
+/** The tenant of a memory broker, and how fast its time passes. */
 export interface MemoryOptions {
   /** Default: `memory`. */
   readonly tenant?: string | undefined;

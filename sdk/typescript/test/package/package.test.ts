@@ -53,6 +53,13 @@ test("the package has one version, and one dependency besides OpenTelemetry's AP
   expect(Object.keys(manifest.dependencies)).toEqual(["@opentelemetry/api", "amqplib"]);
 });
 
+test("the reference of the API can be made, and leaves out no class and no type", async () => {
+  const out = join(folder, "reference");
+  // Its links to sources need a repository that has a remote.
+  await run(root, join(bin, "typedoc"), "--out", out, "--disableGit", "--sourceLinkTemplate", "{path}");
+  expect(readFileSync(join(out, "classes/MessagingClient.html"), "utf8")).toContain("queueStats");
+});
+
 test("the package's tarball can be imported", async () => {
   writeFileSync(join(folder, "use.mjs"), `import { MemoryBroker, VERSION } from "@kryonix/sdk";${USE}`);
   expect(await run(folder, process.execPath, "use.mjs")).toBe(`crm.leads.create.medium ${VERSION}\n`);
