@@ -47,11 +47,22 @@ export function typeName(value: unknown): string {
 
 /** Return what was thrown, in words: the class and the message of an error. */
 export function thrown(error: unknown): string {
-  if (!(error instanceof Error)) return shown(error);
   try {
-    return error.message ? `${error.name}: ${error.message}` : error.name;
+    if (!(error instanceof Error)) return shown(error);
+    return error.message ? `${error.name}: ${error.message}` : `${error.name}`;
   } catch {
-    return "Error";
+    return "Error"; // the caller's own objects may throw anything
+  }
+}
+
+/** Return what a handler has thrown, or an error in the place of an object that throws when it is read. */
+export function readable(error: unknown): unknown {
+  try {
+    if (error instanceof Error) void `${error.name}${error.message}${error.stack}`;
+    else String(error);
+    return error;
+  } catch {
+    return new Error(`a value that cannot be read was thrown (${typeof error})`);
   }
 }
 

@@ -3,6 +3,7 @@
 import { basename, extname } from "node:path";
 import type { SecureContextOptions } from "node:tls";
 import { AmqpTransport } from "./amqp/transport.ts";
+import { Flag, within } from "./amqp/waiting.ts";
 import type { AuditRecord } from "./audit.ts";
 import type { Catalog } from "./catalog.ts";
 import {
@@ -23,7 +24,7 @@ import { type Address, type AddressOptions, findAddress } from "./configuration.
 import { Consumer, type Handler, MAX_HANDLER_S } from "./consuming/consumer.ts";
 import { Stream } from "./consuming/stream.ts";
 import type { Source } from "./consuming/work.ts";
-import { ConfigurationError, NotConnected } from "./errors.ts";
+import { ConfigurationError, closed } from "./errors.ts";
 import {
   type ClientOptions,
   CONSUME_OPTIONS,
@@ -37,7 +38,7 @@ import {
   type TimedSendOptions,
 } from "./facade.ts";
 import { LearnedRouter } from "./learned/router.ts";
-import { type Logger, standardLogger } from "./log.ts";
+import { guarded, type Logger, standardLogger } from "./log.ts";
 import { isPrintable, type Outgoing, type SendResult } from "./message.ts";
 import { type Model, modelOf } from "./model.ts";
 import { type ActionNames, CATALOG, type ModuleName } from "./modules.ts";
@@ -60,6 +61,8 @@ const MAX_HEARTBEAT_S = 21_600;
 const USUAL_TIMEOUT_S = 10;
 const NO_LIMIT_LEASE_S = 3_600;
 const CLOSE_S = 30;
+/** Time for the idempotency store to close. */
+const STORE_CLOSE_MS = 5_000;
 
 /** How to find the broker, and options of the client. */
 export interface ConnectOptions extends AddressOptions, ClientOptions {
@@ -116,7 +119,7 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
   readonly #streams = new Set<Stream<never>>();
   #closing: Promise<void> | undefined;
   #closed = false;
-  #ended: (() => void) | undefined;
+  readonly #ending = new Flag();
 
   /** Use `connect` instead; it takes the same options. Throws ConfigurationError. */
   constructor(transport: Transport, tenantId: string, options: ClientOptions & { readonly application: string }) {
@@ -130,7 +133,7 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
     checkCompression(compression);
     checkCatalog(options.catalog);
     this.#options = options;
-    this.#log = options.logger ?? standardLogger;
+    this.#log = guarded(options.logger ?? standardLogger);
     this.#names = new Names(tenantId);
     this.#catalog = options.catalog ?? CATALOG;
     this.#transport = transport;
@@ -177,8 +180,8 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
     const heartbeat = checkedCount("heartbeat", options.heartbeat ?? usual, MAX_HEARTBEAT_S);
     const application = options.application ?? programName();
     const name = `${address.tenantId}/${application}`;
-    const log = options.logger ?? standardLogger;
     checkMethods("logger", options.logger, "a logger", ["info", "warn", "error"]);
+    const log = guarded(options.logger ?? standardLogger);
     const transport = new AmqpTransport({ address, name, heartbeat, log, tls: options.tls });
     // Without `pg`, fail here and not at the first message.
     for (const store of [options.idempotency, options.audit]) if (store instanceof Postgres) await store.pool();
@@ -392,15 +395,12 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
   async run(timeout = CLOSE_S): Promise<void> {
     checkedPatience("timeout", timeout);
     if (this.#closing !== undefined) return await this.#closing;
-    const ended = new Promise<void>((resolve) => {
-      this.#ended = resolve;
-    });
-    const end = () => this.#ended?.();
+    const end = () => this.#ending.set();
     // A timer keeps the process alive, also while there is no connection.
     const alive = setInterval(() => undefined, 60_000);
     for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, end);
     try {
-      await ended;
+      await this.#ending.wait();
       await this.close(timeout);
     } finally {
       clearInterval(alive);
@@ -421,7 +421,7 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
         return Promise.reject(error);
       }
       this.#closing = this.#close(timeout);
-      this.#ended?.();
+      this.#ending.set();
     }
     return this.#closing;
   }
@@ -435,20 +435,25 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
       this.#reach.close();
       await this.#auditor?.close();
       if (this.#ready) await this.#learned?.close();
-      await this.#options.idempotency?.close();
+      await this.#closeStore();
     } finally {
       this.#closed = true;
       await this.#transport.close();
     }
   }
 
+  /** Close the idempotency store. A frozen one must not keep the connections open. */
+  async #closeStore(): Promise<void> {
+    try {
+      await within(Promise.resolve(this.#options.idempotency?.close()), STORE_CLOSE_MS);
+    } catch (error) {
+      this.#log.error("cannot close the idempotency store", error);
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-}
-
-function closed(): NotConnected {
-  return new NotConnected("the client is closed", { remedy: "Connect a new one" });
 }
 
 function checkApplication(application: unknown): void {

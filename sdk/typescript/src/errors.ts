@@ -45,6 +45,11 @@ export class NotConnected extends MessagingError {
   static override readonly usualRemedy: string = "Check that the broker is running and reachable, then try again";
 }
 
+/** Return the error of a client that has been closed. */
+export function closed(): NotConnected {
+  return new NotConnected("the client is closed", { remedy: "Connect a new one" });
+}
+
 /** The broker refuses the login, the vhost or the operation. */
 export class AccessRefused extends NotConnected {
   static override readonly usualRemedy =

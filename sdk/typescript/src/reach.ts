@@ -1,6 +1,7 @@
 /** Check that a queue exists before publishing: ask the broker once, then trust the answer for a minute. */
 
-import { NotConnected } from "./errors.ts";
+import { Flag, TooLate, within } from "./amqp/waiting.ts";
+import { closed, NotConnected } from "./errors.ts";
 import type { Transport } from "./transport.ts";
 
 const TRUSTED_MS = 60_000;
@@ -21,8 +22,7 @@ export class Reach {
   readonly #transport: Transport;
   readonly #answers = new Map<string, Answer>();
   readonly #asking = new Map<string, Promise<boolean>>();
-  readonly #waiting = new Set<(error: Error) => void>();
-  #closed = false;
+  readonly #closing = new Flag();
 
   constructor(transport: Transport) {
     this.#transport = transport;
@@ -40,21 +40,14 @@ export class Reach {
 
   /** Return true if the broker has one of the queues. Rejects with NotConnected after `timeout` seconds. */
   async find(queues: readonly string[], timeout: number): Promise<boolean> {
-    if (this.#closed) throw closed();
-    const deadline = performance.now() + timeout * 1000;
-    let timer: NodeJS.Timeout | undefined;
-    let give!: (error: Error) => void;
-    const ended = new Promise<never>((_, reject) => {
-      give = reject;
-      this.#waiting.add(give);
-      const problem = `the broker did not say in time whether it has ${queues.join(" or ")}`;
-      timer = setTimeout(() => reject(new NotConnected(problem)), Math.max(timeout, 0) * 1000);
-    });
+    if (this.#closing.isSet) throw closed();
+    const ms = timeout * 1000;
     try {
-      return await Promise.race([this.#found(queues, deadline), ended]);
-    } finally {
-      clearTimeout(timer);
-      this.#waiting.delete(give);
+      return await within(this.#found(queues, performance.now() + ms), ms, this.#closing);
+    } catch (error) {
+      if (!(error instanceof TooLate)) throw error;
+      if (this.#closing.isSet) throw closed();
+      throw new NotConnected(`the broker did not say in time whether it has ${queues.join(" or ")}`);
     }
   }
 
@@ -90,11 +83,6 @@ export class Reach {
 
   /** Wake the waiting senders: they get NotConnected. */
   close(): void {
-    this.#closed = true;
-    for (const give of this.#waiting) give(closed());
+    this.#closing.set();
   }
-}
-
-function closed(): NotConnected {
-  return new NotConnected("the client is closed", { remedy: "Connect a new one" });
 }

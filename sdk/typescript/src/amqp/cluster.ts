@@ -1,7 +1,7 @@
 /** The nodes of a broker as one connection uses them: its own one, which of them answers first, and which is alive. */
 
 import type { ConnectionOptions } from "node:tls";
-import { AccessRefused, NotConnected } from "../errors.ts";
+import { AccessRefused, closed, NotConnected } from "../errors.ts";
 import { notConnected } from "./failures.ts";
 import { isAlive, type Node, placeOf } from "./node.ts";
 import type { Wire } from "./wire.ts";
@@ -144,7 +144,7 @@ function allOf(failed: readonly NotConnected[]): NotConnected {
   const sorted = [...failed].sort(
     (one, other) => Number(other instanceof AccessRefused) - Number(one instanceof AccessRefused),
   );
-  const chosen = sorted[0] ?? new NotConnected("the client is closed", { remedy: "Connect a new one" });
+  const chosen = sorted[0] ?? closed();
   const problem = [...new Set(sorted.map((error) => error.problem))].join("; ") || chosen.problem;
   return worded(chosen, problem);
 }

@@ -1,7 +1,7 @@
 /** A supervised connection: replaced whenever it breaks or its node dies, never waited for without a deadline. */
 
 import type { ConnectionOptions } from "node:tls";
-import { AccessRefused, NotConnected } from "../errors.ts";
+import { AccessRefused, closed, NotConnected } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { Cluster, type Reached, worded } from "./cluster.ts";
 import { notConnected } from "./failures.ts";
@@ -131,9 +131,9 @@ export class Link {
     const deadline = performance.now() + ms;
     this.#keeper = this.#keep();
     while (!this.connected) {
-      await within(this.#up.wait(), Math.min(50, ms)).catch(() => undefined);
+      await pause(Math.min(50, ms), this.#up);
       if (this.connected) break;
-      if (this.#error instanceof AccessRefused || performance.now() >= deadline) {
+      if (this.closed || this.#error instanceof AccessRefused || performance.now() >= deadline) {
         const error = this.#error instanceof AccessRefused ? this.#error : this.missing(ms);
         await this.close();
         throw error;
@@ -142,9 +142,9 @@ export class Link {
     this.#opened = true;
   }
 
-  /** Return the connection as soon as there is one. Rejects with NotConnected after so many ms. */
-  async wire(ms: number): Promise<Wire> {
-    if (this.#wire === undefined) await within(this.#up.wait(), ms).catch(() => undefined);
+  /** Return the connection as soon as there is one. Rejects with NotConnected after so many ms, or once given up. */
+  async wire(ms: number, ...givenUp: readonly Flag[]): Promise<Wire> {
+    if (this.#wire === undefined) await pause(Math.max(ms, 0), this.#up, ...givenUp);
     if (this.#wire === undefined) throw this.missing(ms);
     return this.#wire;
   }
@@ -162,7 +162,7 @@ export class Link {
 
   /** Return the reason for the missing connection, after a wait of so many ms. */
   missing(ms: number): NotConnected {
-    if (this.closed) return new NotConnected("the client is closed", { remedy: "Connect a new one" });
+    if (this.closed) return closed();
     if (this.#error !== undefined) return worded(this.#error, `${this.#error.problem}; waited ${seconds(ms)}`);
     return new NotConnected(`no connection to ${this.#options.place} within ${seconds(ms)}`);
   }
@@ -268,11 +268,17 @@ export class Link {
     let asked = 0;
     let ms = LOOK_MS;
     while (!over.isSet) {
+      const look = performance.now() + LOOK_MS;
       await pause(LOOK_MS, over, this.#suspected);
       if (over.isSet) break;
       const suspected = this.#suspected.isSet;
       this.#suspected.clear();
       const now = performance.now();
+      if (now - look > LOOK_MS) {
+        // This process was held up: what was answered meanwhile is not read yet.
+        answers.since += now - look;
+        answers.heard += now - look;
+      }
       const stuck = this.#stuck(wire, answers, now);
       if (stuck !== undefined) {
         return new NotConnected(`${placeOf(node)} answers nothing of what was sent for ${seconds(stuck)}`);

@@ -57,9 +57,10 @@ class Flight {
     this.lane = lane;
   }
 
-  /** How many more messages may be written. */
+  /** How many more messages may be written. One that is given up is in memory until the broker has read it. */
   get room(): number {
-    return this.#bytes < MAX_BYTES_IN_FLIGHT ? MAX_IN_FLIGHT - this.pending.size : 0;
+    const hasRoom = this.#bytes < MAX_BYTES_IN_FLIGHT && this.wire.unread < MAX_BYTES_IN_FLIGHT;
+    return hasRoom ? MAX_IN_FLIGHT - this.pending.size : 0;
   }
 
   /** Write a message. Throws NotSerializable. */

@@ -40,6 +40,8 @@ export class AmqpSubscription implements Subscription, User {
   readonly #renewing = new Turn();
   /** Set once the current handout has ended. */
   readonly #broken = new Flag();
+  /** Set once nothing more is wanted: no end waits for a connection. */
+  readonly #stopped = new Flag();
   #timeout: number | undefined;
   #handout: Handout | undefined;
   #keeping = false;
@@ -93,7 +95,7 @@ export class AmqpSubscription implements Subscription, User {
   /** Consume over the link's connection, once. On failure nothing is left behind. */
   async #subscribe(ms: number): Promise<void> {
     const deadline = performance.now() + ms;
-    const wire = await this.#link.wire(ms);
+    const wire = await this.#link.wire(ms, this.#stopped);
     this.#asking++;
     let given = false;
     let lane: Lane | undefined;
@@ -103,7 +105,7 @@ export class AmqpSubscription implements Subscription, User {
       else await this.#consume(opened);
     });
     try {
-      await within(consuming, deadline - performance.now());
+      await within(consuming, deadline - performance.now(), this.#stopped);
       this.answers++;
     } catch (error) {
       given = true;
@@ -182,7 +184,7 @@ export class AmqpSubscription implements Subscription, User {
       await this.#renewing.take(async () => {
         if (!this.#keeping || !this.#broken.isSet) return; // moved meanwhile
         await this.#leave();
-        await pause(ms);
+        await pause(ms, this.#stopped);
         if (!this.#keeping) return;
         try {
           await this.#subscribe(MAX_PAUSE_MS * 2);
@@ -190,6 +192,7 @@ export class AmqpSubscription implements Subscription, User {
           ms = PAUSE_MS;
           logged = "";
         } catch (error) {
+          if (!this.#keeping) return;
           const { name, message } = error as Error;
           if (logged !== name) {
             logged = name;
@@ -270,6 +273,7 @@ export class AmqpSubscription implements Subscription, User {
 
   #stopKeeping(): void {
     this.#keeping = false;
+    this.#stopped.set();
     this.#broken.set();
   }
 

@@ -6,7 +6,7 @@
 
 import type { SecureContextOptions } from "node:tls";
 import type { Address } from "../configuration.ts";
-import { AccessRefused, NotConnected } from "../errors.ts";
+import { AccessRefused, closed, NotConnected } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import type { Envelope } from "../message.ts";
 import type { Deliver, QueueFigures, Server, Subscription, Transport } from "../transport.ts";
@@ -52,6 +52,9 @@ export class AmqpTransport implements Transport, User {
   #consuming: Link | undefined;
   #questionLane: Lane | undefined;
   #asking = 0;
+  /** The last link that was opened, or is being opened. */
+  #opened: Link | undefined;
+  #closed = false;
 
   /** Throws ConfigurationError. */
   constructor(options: AmqpOptions) {
@@ -75,10 +78,12 @@ export class AmqpTransport implements Transport, User {
 
   /** Return the unused link of `open`, or a new one. */
   async #linked(ms: number): Promise<Link> {
+    if (this.#closed) throw closed();
     const unused = this.#unused;
     this.#unused = undefined;
     if (unused !== undefined) return unused;
     const link = new Link(this.#link);
+    this.#opened = link;
     if (this.#links.length === 0) link.add(this); // for the questions
     link.onDead((node) => {
       for (const each of this.#links) each.suspect(node);
@@ -245,7 +250,9 @@ export class AmqpTransport implements Transport, User {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#links.map((link) => link.close()));
+    this.#closed = true;
+    const links = this.#opened === undefined ? this.#links : new Set([...this.#links, this.#opened]);
+    await Promise.all(Array.from(links, (link) => link.close()));
   }
 }
 

@@ -1,5 +1,8 @@
 /** Waiting for promises and facts, never without an end. All times are milliseconds. */
 
+/** The longest time of a timer, 24 days: Node ends a longer one at once. */
+export const MAX_TIMER_MS = 2 ** 31 - 1;
+
 /** A fact that can be waited for. */
 export class Flag {
   #set = false;
@@ -47,11 +50,20 @@ export class TooLate extends Error {
   override readonly name = "TooLate";
 }
 
-/** Return what a promise resolves to. Rejects with TooLate after so many milliseconds; the promise goes on unseen. */
-export function within<Result>(promise: Promise<Result>, ms: number): Promise<Result> {
+/**
+ * Return what a promise resolves to. Rejects with TooLate after so many milliseconds, or once the wait is given up; the
+ * promise goes on unseen.
+ */
+export function within<Result>(promise: Promise<Result>, ms: number, givenUp?: Flag): Promise<Result> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new TooLate("no answer in time")), Math.max(ms, 0));
-    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+    const late = () => reject(new TooLate("no answer in time"));
+    const timer = setTimeout(late, Math.min(Math.max(ms, 0), MAX_TIMER_MS));
+    const off = givenUp?.tell(late);
+    if (givenUp?.isSet) late();
+    promise.then(resolve, reject).finally(() => {
+      clearTimeout(timer);
+      off?.();
+    });
   });
 }
 
@@ -64,7 +76,7 @@ export function pause(ms: number, ...flags: readonly Flag[]): Promise<void> {
       for (const off of offs) off();
       resolve();
     };
-    const timer = setTimeout(wake, ms);
+    const timer = setTimeout(wake, Math.min(ms, MAX_TIMER_MS));
     const offs = flags.map((flag) => flag.tell(wake));
   });
 }

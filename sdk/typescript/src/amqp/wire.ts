@@ -139,6 +139,11 @@ export class Wire extends Connection {
     return this.#isEnded;
   }
 
+  /** Bytes that the broker has not read yet. */
+  get unread(): number {
+    return this.stream.writableLength + this.#end - this.#begin;
+  }
+
   /** Negotiate and log in. Rejects with Closed if the broker refuses, or with SpeaksTls. */
   login(fields: object): Promise<void> {
     return new Promise((resolve, reject) => {

@@ -1,6 +1,7 @@
 /** Messages one by one in a `for await`, instead of a handler. */
 
 import { Flag } from "../amqp/waiting.ts";
+import { readable } from "../checks.ts";
 import { ConfigurationError, Reject, Retry } from "../errors.ts";
 import { type Message, shownId } from "../message.ts";
 import { processing } from "../tracing.ts";
@@ -34,13 +35,14 @@ export class Item<Data = unknown> {
       operation?.end();
       await this.#work.done();
       return result;
-    } catch (error) {
+    } catch (given) {
+      const error = readable(given);
       operation?.failed(error);
       operation?.end();
       if (error instanceof Reject) await this.#work.reject(error.reason);
       else await this.#work.retry();
       if (error instanceof Reject || error instanceof Retry) return undefined;
-      throw error;
+      throw given;
     }
   }
 
@@ -72,6 +74,7 @@ export class Stream<Data = unknown> implements AsyncIterableIterator<Item<Data>>
   readonly #receiver: Receiver;
   readonly #filled = new Flag();
   #opening: Promise<void> | undefined;
+  #open = false;
   #closing: Promise<void> | undefined;
   #taken = new Set<Work>();
 
@@ -97,13 +100,19 @@ export class Stream<Data = unknown> implements AsyncIterableIterator<Item<Data>>
 
   /** Subscribe; the first message does it otherwise. Rejects with NotConnected, NotRoutable or AccessRefused. */
   open(): Promise<void> {
-    this.#opening ??= this.#receiver.open(this.#prefetch, this.#timeout);
+    this.#opening ??= this.#receiver.open(this.#prefetch, this.#timeout).then(() => {
+      this.#open = true;
+    });
     return this.#opening;
   }
 
   /** Return the next message, once there is one. The stream ends when it is closed. */
   async next(): Promise<IteratorResult<Item<Data>, undefined>> {
-    await this.open();
+    try {
+      await this.open();
+    } catch (error) {
+      if (!this.ended) throw error;
+    }
     while (!this.ended) {
       const delivery = this.#receiver.take();
       if (delivery === undefined) {
@@ -141,11 +150,15 @@ export class Stream<Data = unknown> implements AsyncIterableIterator<Item<Data>>
   async #close(): Promise<void> {
     this.#filled.set();
     if (this.#opening === undefined) return;
-    try {
-      await this.#opening;
-    } catch {
-      return; // `next` has told it
-    }
+    // Without a connection it takes long to open: its end does not wait for that.
+    const ended = this.#opening.then(
+      () => this.#end(),
+      () => undefined, // `next` has told it
+    );
+    if (this.#open) await ended;
+  }
+
+  async #end(): Promise<void> {
     await this.#receiver.cancel();
     await Promise.all([...this.#taken].filter((work) => !work.settled).map((work) => work.giveBack()));
     await this.#receiver.close();

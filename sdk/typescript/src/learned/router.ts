@@ -1,5 +1,6 @@
 /** The router that learned: decide by a model, watch it, and go back to the rules when it is wrong. */
 
+import { MAX_TIMER_MS } from "../amqp/waiting.ts";
 import { checkedSeconds, shown, thrown, typeName } from "../checks.ts";
 import type { Consumed } from "../consuming/note.ts";
 import { encode } from "../encoding.ts";
@@ -213,7 +214,7 @@ export class LearnedRouter implements Router {
   async #load(): Promise<void> {
     await this.refresh();
     if (this.#users === 0) return;
-    this.#timer = setTimeout(() => void this.#load(), this.#refreshMs).unref();
+    this.#timer = setTimeout(() => void this.#load(), Math.min(this.#refreshMs, MAX_TIMER_MS)).unref();
   }
 
   /** @internal Load no more models, once the last client is closed. */

@@ -1,5 +1,6 @@
 /** A quorum queue in memory: strict priorities, a depth limit, expiry, counted failures, delayed retries. */
 
+import { MAX_TIMER_MS } from "../amqp/waiting.ts";
 import type { Envelope } from "../message.ts";
 import type { Deliver, Delivery } from "../transport.ts";
 import type { Queue, Settings } from "./topology.ts";
@@ -14,8 +15,6 @@ interface Entry {
 
 const MAX_PRIORITY = 31;
 const USUAL_DELIVERY_LIMIT = 20;
-/** Node's longest: 24 days. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 let order = 0;
 
 /** A consumer of the queue, and what it has not answered. */
