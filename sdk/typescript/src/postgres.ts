@@ -26,6 +26,7 @@ interface OwnPool extends PostgresPool {
 }
 
 const TIMEOUT_MS = 5_000;
+const QUERY_MS = 10_000;
 const NAME = /^[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?$/;
 /** Class 22 of PostgreSQL's errors, data exceptions, and characters that the encoding lacks. */
 const DATA_EXCEPTION = /^22/;
@@ -53,7 +54,8 @@ export class Postgres {
 
   async #open(connectionString: string): Promise<PostgresPool> {
     const { Pool } = await driver();
-    const timeouts = { connectionTimeoutMillis: TIMEOUT_MS, keepAlive: true };
+    // A server that answers nothing must not hold the only connection for ever.
+    const timeouts = { connectionTimeoutMillis: TIMEOUT_MS, query_timeout: QUERY_MS, keepAlive: true };
     this.#own = new Pool({ connectionString, max: 1, allowExitOnIdle: true, ...timeouts });
     // A connection that breaks while nobody uses it is replaced at the next statement.
     this.#own.on("error", () => undefined);

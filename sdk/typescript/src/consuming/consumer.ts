@@ -1,7 +1,7 @@
 /** Run a handler: a bounded number of messages at a time, each within its timeout, stopped without losing one. */
 
 import { Flag, pause, seconds } from "../amqp/waiting.ts";
-import { checkedPatience } from "../checks.ts";
+import { checkedPatience, readable } from "../checks.ts";
 import { Reject, Retry } from "../errors.ts";
 import { type Message, shownId } from "../message.ts";
 import { type Operation, processing } from "../tracing.ts";
@@ -148,10 +148,8 @@ export class Consumer {
     if (late.length > 0) {
       this.#source.log.warn(`${this.route}: giving back ${late.length} messages not handled within ${seconds(ms)}`);
     }
-    for (const run of late) {
-      run.decided = true;
-      await run.work.giveBack();
-    }
+    for (const run of late) run.decided = true;
+    await Promise.all(late.map((run) => run.work.giveBack()));
     clearInterval(this.#sweeper);
     await this.#receiver.close();
     this.#stopped.set();
@@ -222,10 +220,12 @@ export class Consumer {
     this.#sweeper ??= this.#timeoutMs === Number.POSITIVE_INFINITY ? undefined : setInterval(this.#sweep, SWEEP_MS);
     return new Promise((resolve, reject) => {
       this.#ends.set(run, { resolve, reject });
-      result.then(
-        () => this.#decide(run, undefined, false),
-        (error: unknown) => this.#decide(run, error, true),
-      );
+      const failed = (error: unknown) => this.#decide(run, error, true);
+      try {
+        result.then(() => this.#decide(run, undefined, false), failed);
+      } catch (error) {
+        failed(error); // it is no promise, but somebody's object like one
+      }
     });
   }
 
@@ -263,8 +263,9 @@ export class Consumer {
     return work.done();
   }
 
-  async #failed(run: Run, error: unknown): Promise<void> {
+  async #failed(run: Run, given: unknown): Promise<void> {
     const { work, operation } = run;
+    const error = readable(given);
     operation?.failed(error);
     operation?.end();
     if (error instanceof Reject) {

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import {
   ConfigurationError,
   MemoryIdempotency as Idempotency,
@@ -190,6 +190,83 @@ test("run ends with the client", async () => {
   await client.close();
   await running;
   expect(process.listenerCount("SIGTERM")).toBe(0);
+});
+
+test("every call of run ends with the client", async () => {
+  const running = [client.run(), client.run()];
+  process.emit("SIGTERM");
+  await Promise.all(running);
+  expect(process.listenerCount("SIGTERM")).toBe(0);
+});
+
+const unreadable = () =>
+  new Proxy(new Error("hidden"), {
+    get: () => {
+      throw new Error("it can't be read");
+    },
+    getPrototypeOf: () => {
+      throw new Error("it can't be read");
+    },
+  });
+
+test.each([
+  ["text", () => Promise.reject("no")],
+  ["nothing", () => Promise.reject(undefined)],
+  ["a symbol", () => Promise.reject(Symbol("no"))],
+  ["an object without a text", () => Promise.reject(Object.create(null))],
+  ["an error that can't be read", () => Promise.reject(unreadable())],
+  [
+    "a promise that can't be waited for",
+    () => ({
+      // biome-ignore lint/suspicious/noThenProperty: somebody's promise
+      then: () => {
+        throw new Error("no");
+      },
+    }),
+  ],
+])("a handler that fails with %s fails as any other", async (_what, handler) => {
+  const consumer = await client.crm.consume("leads.create", handler);
+  await client.crm.send("leads.create", {});
+  await vi.waitFor(() => expect(broker.deadLetters("crm", "leads.create")).toHaveLength(1));
+  expect(consumer).toMatchObject({ retried: 4, inProgress: 0 });
+});
+
+test.each([
+  [
+    "throws",
+    () => {
+      throw new Error("disk full");
+    },
+  ],
+  ["rejects", async () => Promise.reject(new Error("disk full"))],
+])("a logger that %s costs no message", async (_what, fails) => {
+  const written = vi.spyOn(process.stderr, "write").mockReturnValue(true);
+  try {
+    const noisy = await broker.connect({ logger: { info: fails, warn: fails, error: fails } });
+    const consumer = await noisy.crm.consume("leads.create", () => {
+      throw new Error("no");
+    });
+    await noisy.crm.send("leads.create", {});
+    await vi.waitFor(() => expect(broker.deadLetters("crm", "leads.create")).toHaveLength(1));
+    expect(consumer.inProgress).toBe(0);
+    await noisy.close();
+    expect(written).toHaveBeenCalledWith("error kryonix.messaging: the logger failed: Error: disk full\n");
+  } finally {
+    written.mockRestore();
+  }
+});
+
+test("a store that never closes does not keep the client open", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  try {
+    const store = Object.assign(new Idempotency(), { close: () => new Promise<void>(() => {}) });
+    const other = await broker.connect({ logger: silent, idempotency: store });
+    const closing = other.close();
+    await vi.advanceTimersByTimeAsync(6_000);
+    await closing;
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 test.each([
