@@ -91,15 +91,28 @@ export function checkText(name: string, value: unknown): void {
   throw new ConfigurationError(`${name}: ${typeName(value)} is not text`, { remedy: "Pass a string" });
 }
 
-/** Throw ConfigurationError unless options are an object with known names: a misspelt one would count for nothing. */
-export function checkNames(options: unknown, known: ReadonlySet<string>): void {
+/** Return a copy of options, read once. Throws ConfigurationError unless they are an object with known names. */
+export function readOptions<Options extends object>(options: Options, known: ReadonlySet<string>): Options {
   if (typeof options !== "object" || options === null) {
     const problem = `options: ${shown(options)} is not an object`;
     throw new ConfigurationError(problem, { remedy: "Pass an object such as {timeout: 10}" });
   }
+  let read: Options;
+  try {
+    read = { ...options };
+  } catch (error) {
+    const problem = `the options cannot be read: ${thrown(error)}`;
+    throw new ConfigurationError(problem, { remedy: "Pass plain values", cause: error });
+  }
+  checkNames("option", read, known);
+  return read;
+}
+
+/** Throw ConfigurationError for a name that is not known: a misspelt one would count for nothing. */
+export function checkNames(what: string, options: object, known: ReadonlySet<string>): void {
   for (const name of Object.keys(options)) {
     if (known.has(name)) continue;
-    throw new ConfigurationError(`there is no option ${shown(name)}`, { remedy: sentence(nearest(name, [...known])) });
+    throw new ConfigurationError(`there is no ${what} ${shown(name)}`, { remedy: sentence(nearest(name, [...known])) });
   }
 }
 

@@ -14,10 +14,11 @@ import {
   checkHandler,
   checkMethods,
   checkModule,
-  checkNames,
   checkRoute,
   checkText,
+  readOptions,
   shown,
+  typeName,
 } from "./checks.ts";
 import { checkCompression, MAX_BYTES } from "./compression.ts";
 import { type Address, type AddressOptions, findAddress } from "./configuration.ts";
@@ -26,6 +27,10 @@ import { Stream } from "./consuming/stream.ts";
 import type { Source } from "./consuming/work.ts";
 import { ConfigurationError, closed } from "./errors.ts";
 import {
+  BATCH_OPTIONS,
+  type BatchOptions,
+  BROADCAST_OPTIONS,
+  type BroadcastOptions,
   type ClientOptions,
   CONSUME_OPTIONS,
   type ConsumeOptions,
@@ -169,8 +174,8 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
       const remedy = 'Pass an object such as {amqpUri: "amqp://…"}, or nothing to use the environment';
       throw new ConfigurationError(`options: a ${typeof options} is not an object`, { remedy });
     }
-    checkNames(options, CONNECT_OPTIONS);
-    return await MessagingClient.connectTo(findAddress(options), options);
+    const own = readOptions(options, CONNECT_OPTIONS);
+    return await MessagingClient.connectTo(findAddress(own), own);
   }
 
   /** Connect as `connect`, to an address that is known. */
@@ -179,6 +184,8 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
     const usual = address.nodes.length > 1 ? QUICK_HEARTBEAT_S : USUAL_HEARTBEAT_S;
     const heartbeat = checkedCount("heartbeat", options.heartbeat ?? usual, MAX_HEARTBEAT_S);
     const application = options.application ?? programName();
+    checkApplication(application);
+    checkTls(options.tls);
     const name = `${address.tenantId}/${application}`;
     checkMethods("logger", options.logger, "a logger", ["info", "warn", "error"]);
     const log = guarded(options.logger ?? standardLogger);
@@ -227,7 +234,8 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
 
   /** Return the facade of any module, including one of a catalog of your own. */
   module(name: string): Facade<string> {
-    const priority = Object.hasOwn(this.#catalog.modules, name) ? this.#catalog.modules[name]!.defaultPriority : 5;
+    const isKnown = typeof name === "string" && Object.hasOwn(this.#catalog.modules, name);
+    const priority = isKnown ? this.#catalog.modules[name]!.defaultPriority : 5;
     return new Facade(this, name, priority);
   }
 
@@ -244,13 +252,14 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
     data: unknown,
     options?: TimedSendOptions,
   ): Promise<SendResult> {
+    let given: TimedSendOptions = {};
     try {
-      if (options !== undefined) checkNames(options, SEND_OPTIONS);
+      if (options !== undefined) given = readOptions(options, SEND_OPTIONS);
     } catch (error) {
       return Promise.reject(error);
     }
-    const message = options === undefined ? { module, action, data } : { ...options, module, action, data };
-    return this.sendMessage(message, options?.timeout);
+    const { timeout, ...own } = given;
+    return this.sendMessage({ ...own, module, action, data }, timeout);
   }
 
   /** Send as `send`, with everything in one object. */
@@ -265,12 +274,10 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
    * Messages are taken from the iterable as they are sent. `timeout` (seconds) applies to each message. A failure does
    * not stop the others: see `Batch.sent` and `Batch.failed`.
    */
-  async sendMany(
-    messages: Iterable<Outgoing> | AsyncIterable<Outgoing>,
-    options: { readonly window?: number; readonly timeout?: number } = {},
-  ): Promise<Batch> {
+  async sendMany(messages: Iterable<Outgoing> | AsyncIterable<Outgoing>, options: BatchOptions = {}): Promise<Batch> {
     if (this.#closed) throw closed();
-    return await this.#sender.sendMany(messages, options.window ?? 256, options.timeout ?? USUAL_TIMEOUT_S);
+    const { window = 256, timeout = USUAL_TIMEOUT_S } = readOptions(options, BATCH_OPTIONS);
+    return await this.#sender.sendMany(messages, window, timeout);
   }
 
   /**
@@ -278,12 +285,10 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
    *
    * QueueFull means that at least one queue was full; others may have taken the message.
    */
-  async broadcast(
-    data: unknown,
-    options: { readonly messageId?: string; readonly timeout?: number } = {},
-  ): Promise<SendResult> {
+  async broadcast(data: unknown, options: BroadcastOptions = {}): Promise<SendResult> {
     if (this.#closed) throw closed();
-    return await this.#sender.broadcast(data, options.messageId, options.timeout ?? USUAL_TIMEOUT_S);
+    const { messageId, timeout = USUAL_TIMEOUT_S } = readOptions(options, BROADCAST_OPTIONS);
+    return await this.#sender.broadcast(data, messageId, timeout);
   }
 
   /**
@@ -300,9 +305,9 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
     module: Module,
     action: ActionNames[Module],
     handler: Handler<Data>,
-    options: ConsumeOptions<Data> = {},
+    given: ConsumeOptions<Data> = {},
   ): Promise<Consumer> {
-    checkNames(options, CONSUME_OPTIONS);
+    const options = readOptions(given, CONSUME_OPTIONS);
     const concurrency = checkedCount("concurrency", options.concurrency ?? 10, MAX_PREFETCH);
     const timeout = checkedSeconds("timeout", options.timeout ?? USUAL_TIMEOUT_S);
     const handlerTimeout = checkedHandlerTimeout(options.handlerTimeout);
@@ -331,9 +336,9 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
   stream<Data = any, Module extends ModuleName = ModuleName>(
     module: Module,
     action: ActionNames[Module],
-    options: StreamOptions<Data> = {},
+    given: StreamOptions<Data> = {},
   ): Stream<Data> {
-    checkNames(options, STREAM_OPTIONS);
+    const options = readOptions(given, STREAM_OPTIONS);
     const timeout = checkedSeconds("timeout", options.timeout ?? USUAL_TIMEOUT_S);
     const source = this.#source(module, action, undefined, options.model);
     const stream = new Stream<Data>(source, this.#checkedPrefetch(options.prefetch, 1), timeout);
@@ -462,6 +467,12 @@ function checkApplication(application: unknown): void {
   if (name !== undefined && isPrintable(name) && name.length >= 1 && name.length <= 100) return;
   const remedy = "Pass printable text of at most 100 characters";
   throw new ConfigurationError(`application: ${shown(application)} is not a valid name`, { remedy });
+}
+
+function checkTls(tls: unknown): void {
+  if (tls === undefined || tls === null || typeof tls === "object") return;
+  const remedy = "Pass options of node:tls, such as {ca: readFileSync('ca.pem')}";
+  throw new ConfigurationError(`tls: ${typeName(tls)} is not an object`, { remedy });
 }
 
 /** Return seconds; undefined for no limit. Throws ConfigurationError. */

@@ -1,6 +1,7 @@
 /** Compress bodies, and decompress those of other applications, within a limit. */
 
 import zlib from "node:zlib";
+import { shown } from "./checks.ts";
 import { ConfigurationError } from "./errors.ts";
 
 export const COMPRESSIONS = ["zstd", "gzip"] as const;
@@ -33,7 +34,7 @@ export class Undecodable extends Error {
 export function checkCompression(compression: unknown): void {
   if (compression === null || compression === "gzip") return;
   if (compression !== "zstd") {
-    const problem = `compression: ${JSON.stringify(compression)?.slice(0, 60)} is not one of ${COMPRESSIONS.join(", ")}`;
+    const problem = `compression: ${shown(compression)} is not one of ${COMPRESSIONS.join(", ")}`;
     throw new ConfigurationError(problem, { remedy: "Pass one of them, or null to turn it off" });
   }
   if (typeof zlib.zstdCompressSync !== "function") {

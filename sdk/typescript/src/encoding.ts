@@ -141,8 +141,10 @@ function isOpaque(value: object): boolean {
   );
 }
 
-function withIntegers(_key: string, value: unknown): unknown {
-  return typeof value === "bigint" ? rawJSON(value.toString()) : value;
+/** Look at the property itself: many programs give BigInt a toJSON, which would make text of it first. */
+function withIntegers(this: Record<string, unknown>, key: string, value: unknown): unknown {
+  const own = this[key];
+  return typeof own === "bigint" ? rawJSON(own.toString()) : value;
 }
 
 /** Return path and type of the innermost value that cannot be encoded, such as `lead.tags (Set)`. */
@@ -218,9 +220,13 @@ export function decode(
   try {
     return parseJson(text);
   } catch (error) {
-    throw new Undecodable(`the body is not JSON: ${(error as Error).message.slice(0, 200)}${stated}`);
+    const reason = (error as Error).message.replace(EXCERPT, "") || "another value was expected";
+    throw new Undecodable(`the body is not JSON: ${reason.slice(0, 200)}${stated}`);
   }
 }
+
+/** What V8 quotes of a body. Data is for the handler: the reason is logged. */
+const EXCERPT = /(?:, )?(?:\.\.\.)?".*"(?:\.\.\.)? is not valid JSON$/s;
 
 interface Stated {
   readonly how: Inflation | undefined;

@@ -2,12 +2,13 @@
 
 import type { AuditSink } from "./audit.ts";
 import type { Catalog } from "./catalog.ts";
+import { readOptions } from "./checks.ts";
 import type { Compression } from "./compression.ts";
 import type { Consumer, Handler } from "./consuming/consumer.ts";
 import type { Stream } from "./consuming/stream.ts";
 import type { IdempotencyStore } from "./idempotency.ts";
 import type { Logger } from "./log.ts";
-import type { SendOptions, SendResult } from "./message.ts";
+import type { Outgoing, SendOptions, SendResult } from "./message.ts";
 import type { Model } from "./model.ts";
 import type { ActionNames, ModuleName } from "./modules.ts";
 import type { Router } from "./routing.ts";
@@ -82,9 +83,35 @@ export const CONSUME_OPTIONS: ReadonlySet<string> = new Set(
   } satisfies Record<keyof ConsumeOptions<never>, true>),
 );
 
+/** Options of many messages. */
+export interface BatchOptions {
+  /** Messages on their way at a time, at most 10,000. Default: 256. */
+  readonly window?: number | undefined;
+  /** Seconds to wait for the confirmation of each message. Default: 10. */
+  readonly timeout?: number | undefined;
+}
+
+/** The names of these options. */
+export const BATCH_OPTIONS: ReadonlySet<string> = new Set(
+  Object.keys({ window: true, timeout: true } satisfies Record<keyof BatchOptions, true>),
+);
+
+/** Options of a broadcast. */
+export interface BroadcastOptions {
+  /** Default: a new UUID. */
+  readonly messageId?: string | undefined;
+  /** Seconds to wait for the confirmation. Default: 10. */
+  readonly timeout?: number | undefined;
+}
+
+/** The names of these options. */
+export const BROADCAST_OPTIONS: ReadonlySet<string> = new Set(
+  Object.keys({ messageId: true, timeout: true } satisfies Record<keyof BroadcastOptions, true>),
+);
+
 /** What a facade needs of a client. */
 export interface FacadeClient {
-  send(module: string, action: string, data: unknown, options?: TimedSendOptions): Promise<SendResult>;
+  sendMessage(message: Outgoing, timeout?: number): Promise<SendResult>;
   consume<Data>(
     module: string,
     action: string,
@@ -109,8 +136,17 @@ export class Facade<Action extends string> {
 
   /** Send as `MessagingClient.send`. Default priority: the module's. */
   send(action: Action, data: unknown, options: TimedSendOptions = {}): Promise<SendResult> {
-    const prioritized = options?.priority === undefined ? { ...options, priority: this.priority } : options;
-    return this.#client.send(this.module, action, data, prioritized);
+    let message: Outgoing;
+    let timeout: number | undefined;
+    try {
+      const { timeout: given, ...own } = readOptions(options, SEND_OPTIONS);
+      timeout = given;
+      const priority = own.priority === undefined ? this.priority : own.priority;
+      message = { ...own, priority, module: this.module, action, data };
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.#client.sendMessage(message, timeout);
   }
 
   /** Consume as `MessagingClient.consume`. */

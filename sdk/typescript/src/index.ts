@@ -17,6 +17,8 @@ export type { Consumer, Handler } from "./consuming/consumer.ts";
 export type { Item, Stream } from "./consuming/stream.ts";
 export * from "./errors.ts";
 export type {
+  BatchOptions,
+  BroadcastOptions,
   ClientOptions,
   ConsumeOptions,
   Facade,

@@ -1,5 +1,6 @@
 /** The names of the product's source document, over MessagingClient: KryonixMessagingSDK, sendMessage, consumeMessages. */
 
+import { checkedCount, readOptions } from "./checks.ts";
 import { type ConnectOptions, MessagingClient } from "./client.ts";
 import type { Consumer } from "./consuming/consumer.ts";
 import { ConfigurationError, NotConnected, Reject, Retry } from "./errors.ts";
@@ -8,6 +9,8 @@ import type { Headers, Message, SendResult } from "./message.ts";
 import type { ActionNames, ModuleName } from "./modules.ts";
 
 /** A module's name, as the source document calls it. */
+const MAX_PORT = 65_535;
+
 export type ModuloType = ModuleName;
 
 /** A login instead of a whole address. */
@@ -223,11 +226,29 @@ export class KryonixMessagingSDK {
   }
 }
 
+const LOGIN_OPTIONS: ReadonlySet<string> = new Set(
+  Object.keys({
+    username: true,
+    password: true,
+    vhost: true,
+    hostname: true,
+    port: true,
+    tls: true,
+  } satisfies Record<keyof RabbitMQCredentials, true>),
+);
+
+/** Return the options of `connect`. Throws ConfigurationError, without a value: one may be the password. */
 function optionsOf(options: RabbitMQCredentials | ConnectOptions): ConnectOptions {
-  if (!("username" in options)) return options as ConnectOptions;
-  const { username, password, vhost, hostname = "localhost", tls = false } = options;
-  const { port = tls ? 5671 : 5672 } = options;
+  if (typeof options === "object" && options !== null && !("username" in options)) return options as ConnectOptions;
+  const given = readOptions(options as RabbitMQCredentials, LOGIN_OPTIONS);
+  const { username, password, vhost, hostname = "localhost", tls = false } = given;
+  const { port = tls ? 5671 : 5672 } = given;
+  for (const [name, value] of Object.entries({ username, password, vhost, hostname })) {
+    if (typeof value === "string" && value !== "" && value.isWellFormed()) continue;
+    throw new ConfigurationError(`${name}: it is not a text`, { remedy: "Pass username, password and vhost as text" });
+  }
   const login = `${encodeURIComponent(username)}:${encodeURIComponent(password)}`;
   const host = hostname.includes(":") ? `[${hostname}]` : hostname;
-  return { amqpUri: `${tls ? "amqps" : "amqp"}://${login}@${host}:${port}/${encodeURIComponent(vhost)}` };
+  const place = `${host}:${checkedCount("port", port, MAX_PORT)}`;
+  return { amqpUri: `${tls ? "amqps" : "amqp"}://${login}@${place}/${encodeURIComponent(vhost)}` };
 }

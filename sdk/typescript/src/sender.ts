@@ -5,6 +5,7 @@ import type { Catalog } from "./catalog.ts";
 import {
   checkedCount,
   checkedSeconds,
+  checkNames,
   checkOptions,
   checkRoute,
   milliseconds,
@@ -27,6 +28,19 @@ import { type Operation, sending } from "./tracing.ts";
 import type { Transport } from "./transport.ts";
 import type { Writer } from "./writer.ts";
 
+/** The names of a message's options. */
+const OUTGOING: ReadonlySet<string> = new Set(
+  Object.keys({
+    module: true,
+    action: true,
+    data: true,
+    priority: true,
+    device: true,
+    messageId: true,
+    expires: true,
+    headers: true,
+  } satisfies Record<keyof Outgoing, true>),
+);
 /** Messages in flight. */
 const MAX_WINDOW = 10_000;
 
@@ -158,6 +172,7 @@ export class Sender {
     try {
       messageId = message.messageId ?? newId();
       checkOptions(message, messageId);
+      if (routed) checkNames("option of a message", message, OUTGOING);
       // Not the generated id: it means nothing to the caller.
       if (routed && this.#places.of(message.module, message.action) === undefined) {
         checkRoute(catalog, message.module, message.action, message.messageId);

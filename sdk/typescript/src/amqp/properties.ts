@@ -160,7 +160,8 @@ function writeTable(out: Scratch, table: Readonly<Record<string, HeaderValue>>, 
   out.uint32(0);
   for (const name in table) {
     const value = table[name];
-    if (value === undefined) continue;
+    // A program may have added to Object.prototype.
+    if (value === undefined || !Object.hasOwn(table, name)) continue;
     out.short(`the name ${name.slice(0, 40)}`, name);
     writeValue(out, value, depth);
   }

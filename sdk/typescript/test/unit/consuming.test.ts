@@ -312,6 +312,9 @@ test("a login has a place in the source document's constructor", async () => {
   const login = { username: "kryonix_acme", password: "p/w", vhost: "/cliente_acme", hostname: "127.0.0.1", port: 1 };
   const other = new KryonixMessagingSDK("other", login);
   await expect(other.initialize()).rejects.toThrow("tenant 'other' is not the one of the AMQP URI, 'acme'");
+  for (const wrong of [null, { ...login, password: undefined }, { ...login, port: "1" }, { ...login, prefetch: 1 }]) {
+    expect(() => new KryonixMessagingSDK("acme", wrong as never)).toThrow(ConfigurationError);
+  }
   expect(() => new KryonixMessagingSDK("")).toThrow(ConfigurationError);
   expect(new Retry("later").message).toBe("later");
 });

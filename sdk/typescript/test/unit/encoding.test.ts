@@ -36,6 +36,27 @@ test("dates, bigints and objects with toJSON are sent", () => {
   );
 });
 
+test("a bigint is a whole number also where a program writes bigints as text", () => {
+  const prototype = BigInt.prototype as { toJSON?: () => string };
+  prototype.toJSON = () => "text";
+  try {
+    expect(json({ ids: [17n], id: 18n })).toBe('{"ids":[17],"id":18}');
+    expect(json(19n)).toBe("19");
+  } finally {
+    delete prototype.toJSON;
+  }
+});
+
+test.each(["secret-1234", '{"name": secret}', "secret\nsecret".repeat(100), ""])(
+  "a body that is not JSON is not quoted in the reason: %#",
+  (body) => {
+    const read = () => decode(Buffer.from(body), "application/json", undefined);
+    expect(read).toThrow(Undecodable);
+    expect(read).toThrow(/^the body is not JSON: [^"]+$/);
+    expect(read).not.toThrow(/secret/);
+  },
+);
+
 const loop: Record<string, unknown> = {};
 loop.again = loop;
 test.each([

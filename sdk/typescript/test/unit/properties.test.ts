@@ -27,6 +27,16 @@ function headersOf(table: Buffer): Record<string, HeaderValue> {
   return readProperties(bytes, 0, bytes.length).headers;
 }
 
+test("headers are a message's own, whatever a program adds to all objects", () => {
+  const all = Object.prototype as Record<string, unknown>;
+  all.added = () => undefined;
+  try {
+    expect(Object.keys(again({ headers: { own: 1 } }).headers)).toEqual(["own"]);
+  } finally {
+    delete all.added;
+  }
+});
+
 test("all properties are read as they were written", () => {
   const parts = {
     contentType: "application/json",

@@ -99,6 +99,28 @@ test.each([
     ConfigurationError,
     "8 is",
   ],
+  ["null in place of options", () => client.crm.send("leads.create", {}, null as never), ConfigurationError, "null is"],
+  [
+    "an unknown option of many",
+    () => client.sendMany([], { timout: 1 } as never),
+    ConfigurationError,
+    "there is no option 'timout'. Did you mean 'timeout'?",
+  ],
+  ["null in place of options of many", () => client.sendMany([], null as never), ConfigurationError, "null is"],
+  [
+    "an unknown option of a broadcast",
+    () => client.broadcast({}, { priority: 9 } as never),
+    ConfigurationError,
+    "there is no option 'priority'",
+  ],
+  [
+    "an unknown option of a message",
+    () => client.sendMessage({ module: "crm", action: "leads.create", data: {}, priorty: 9 } as never),
+    ConfigurationError,
+    "there is no option of a message 'priorty'. Did you mean 'priority'?",
+  ],
+  ["options that throw", () => client.crm.send("leads.create", {}, throwing()), ConfigurationError, "RangeError: no"],
+  ["options of many that throw", () => client.sendMany([], throwing()), ConfigurationError, "RangeError: no"],
   ["no message", () => client.sendMessage(undefined as never), ConfigurationError, "message: undefined"],
   [
     "a module not bought",
@@ -111,6 +133,14 @@ test.each([
   expect(error).toBeInstanceOf(kind);
   expect((error as Error).message).toContain(text);
 });
+
+function throwing(): { timeout: number } {
+  return {
+    get timeout(): never {
+      throw new RangeError("no");
+    },
+  };
+}
 
 test("options that throw end no batch", async () => {
   const hostile = {
@@ -248,7 +278,7 @@ test("a sink that fails delays no send, and lost records are counted", async () 
 });
 
 test.each([
-  [{ compression: "brotli" as never }, 'compression: "brotli" is not one of zstd, gzip'],
+  [{ compression: "brotli" as never }, "compression: 'brotli' is not one of zstd, gzip"],
   [{ router: class Classifier {} as never }, "router: a class or function is not a router"],
   [{ audit: {} as never }, "audit: Object is not an audit sink (it has no write and no close)"],
   [{ catalog: { modules: {}, retry: { first_delay: "1s" } } as never }, "catalog: Object is not a parsed catalog"],
