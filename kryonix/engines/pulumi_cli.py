@@ -7,13 +7,13 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial, partialmethod
+from functools import cached_property, partial, partialmethod
 from pathlib import Path
 from threading import BoundedSemaphore
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import pulumi.automation as auto
 import yaml
@@ -30,9 +30,6 @@ _ENVIRONMENT: Final = {"PULUMI_EXPERIMENTAL": "true", "PULUMI_SKIP_CHECKPOINTS":
 """Write the state at the end only. After a killed run, the next one adopts what it made."""
 
 _LOCK: Final = re.compile(r"created by (?P<user>\S+)@(?P<host>\S+) \(pid (?P<pid>\d+)\)")
-
-
-T = TypeVar("T")
 
 
 class PulumiEngine:
@@ -56,16 +53,11 @@ class PulumiEngine:
         self._secrets_provider = os.environ.get("KRYONIX_SECRETS_PROVIDER") or None
 
     def outputs(self, stack: StackSpec, *, show_secrets: bool = True) -> dict[str, Any]:
-        outputs = self._read(stack, lambda found: found.stack_outputs(stack.name)) or {}
-        shown = {n: "[secret]" if output.secret and not show_secrets else output.value for n, output in outputs.items()}
-        return trusted(shown)
+        # Not the SDK's `stack_outputs`: it runs the CLI twice, with and without secrets, to tell which are secret.
+        return trusted(self._read(stack, ["output", "--json"], show_secrets=show_secrets))
 
     def export(self, stack: StackSpec, *, show_secrets: bool = False) -> dict[str, Any]:
-        # Not the SDK's `export_stack`: it always shows secrets.
-        arguments = ["stack", "export", "--stack", stack.name, *(["--show-secrets"] if show_secrets else [])]
-        result = self._read(stack, lambda found: found.pulumi_command.run(arguments, found.work_dir, found.env_vars))
-        document: dict[str, Any] = json.loads(result.stdout) if result else {}
-        return document
+        return self._read(stack, ["export"], show_secrets=show_secrets)
 
     def rewrite(self, stack: StackSpec, change: Change) -> None:
         with self._slots, self._folder(stack) as folder, run_folder() as private:
@@ -73,6 +65,7 @@ class PulumiEngine:
                 found = self._open(folder, stack.name)
                 before = found.export_stack()
             changed = change({"version": before.version, "deployment": before.deployment or {}})
+            changed["deployment"]["manifest"] = _written_now(changed["deployment"])
             own = (before.deployment or {}).get("secrets_providers")
             if own := own or _secrets_providers(folder / f"Pulumi.{stack.name}.yaml"):
                 changed["deployment"]["secrets_providers"] = own
@@ -115,19 +108,27 @@ class PulumiEngine:
             with workspace(self._project, stack) as folder:
                 yield folder
 
-    def _read(self, stack: StackSpec, read: Callable[[auto.LocalWorkspace], T]) -> T | None:
-        """Return what is read of a stack, or None if the backend does not know the stack."""
+    def _read(self, stack: StackSpec, arguments: Sequence[str], *, show_secrets: bool) -> dict[str, Any]:
+        """Return the JSON of `pulumi stack ARGUMENTS`, empty if the backend does not know the stack."""
         with self._slots, self._folder(stack) as folder, translated([]):
             try:
-                return read(self._workspace(folder))
+                return _stack_json(self._workspace(folder), stack.name, arguments, show_secrets=show_secrets)
             except auto.StackNotFoundError:
                 self._before_creation(self._project, stack.name)
-                return None
+                return {}
+
+    @cached_property
+    def _command(self) -> auto.PulumiCommand:
+        """The CLI. Each of the SDK's workspaces would run it once more, only to ask for its version."""
+        return auto.PulumiCommand()
 
     def _workspace(self, folder: Path) -> auto.LocalWorkspace:
         environment = {} if folder == self._project else _ENVIRONMENT
         return auto.LocalWorkspace(
-            work_dir=str(folder), env_vars=dict(environment), secrets_provider=self._secrets_provider
+            work_dir=str(folder),
+            env_vars=dict(environment),
+            secrets_provider=self._secrets_provider,
+            pulumi_command=self._command,
         )
 
     def _open(self, folder: Path, name: str) -> auto.Stack:
@@ -144,7 +145,8 @@ class PulumiEngine:
         if folder != self._project:
             file = folder / f"Pulumi.{name}.yaml"
             document = yaml.safe_load(file.read_text(encoding="utf-8"))
-            kept = _secrets_settings(found.export_stack().deployment or {}, self._secrets_provider)
+            state = _stack_json(found.workspace, name, ["export"], show_secrets=False).get("deployment") or {}
+            kept = _secrets_settings(state, self._secrets_provider)
             file.write_text(yaml.safe_dump({**document, **kept}, allow_unicode=True), encoding="utf-8")
         return found
 
@@ -185,6 +187,18 @@ class PulumiEngine:
             with translated(errors):
                 found.cancel()
                 run()
+
+
+def _stack_json(found: auto.Workspace, name: str, arguments: Sequence[str], *, show_secrets: bool) -> dict[str, Any]:
+    """Run `pulumi stack ARGUMENTS` and return its JSON. The SDK's `export_stack` would always show secrets."""
+    command = ["stack", *arguments, "--stack", name, *(["--show-secrets"] if show_secrets else [])]
+    document: dict[str, Any] = json.loads(found.pulumi_command.run(command, found.work_dir, found.env_vars).stdout)
+    return document
+
+
+def _written_now(deployment: Deployment) -> Deployment:
+    """Return the manifest of a deployment that is written now: the CLI keeps the time of one that it imports."""
+    return {**(deployment.get("manifest") or {}), "time": datetime.now(UTC).isoformat()}
 
 
 def _mark(written: datetime, resources: int) -> str:

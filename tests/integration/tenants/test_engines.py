@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kryonix.engines.choice import engine_for
-from kryonix.engines.deployments import emptied
+from kryonix.engines.deployments import STACK_TYPE, Deployment, emptied
 from kryonix.engines.engine import StackSpec
 from kryonix.engines.errors import EngineFailed, Refused
 from kryonix.engines.events import Event, ResourceEvent, Summary
@@ -87,6 +87,46 @@ def test_a_lost_state_is_restored_with_its_secrets_and_nothing_to_change(
     assert engine.outputs(spec)["password"] == password
     assert changes(engine.preview(spec)) == []
     assert password not in json.dumps(engine.export(spec))
+
+
+def test_a_state_has_another_mark_after_every_change(notes: Notes) -> None:
+    engine, spec, marks = notes.engine, notes.spec("one", {"a": "1"}), list[str]()
+
+    def note() -> None:
+        (alone,) = engine.marks(["one"]).values()
+        assert engine.marks(["one", "two"])["one"] == alone
+        marks.append(alone)
+
+    engine.up(notes.spec("two"))
+    assert engine.marks(["one"]) == {}
+    assert engine.marks(["one", "two"]).keys() == {"two"}
+    engine.up(spec)
+    note()
+    engine.up(notes.spec("one", {"a": "2"}))
+    note()
+    engine.rewrite(spec, without_outputs)
+    note()
+    engine.destroy(spec)
+    note()
+    assert len(set(marks)) == len(marks), marks
+
+
+def without_outputs(document: Deployment) -> Deployment:
+    """Return the deployment with as many resources, and an output fewer."""
+    for entry in document["deployment"]["resources"]:
+        if entry["type"] == STACK_TYPE:
+            entry["outputs"].pop("notes")
+    return document
+
+
+def test_what_only_reads_a_state_keeps_its_mark(notes: Notes) -> None:
+    engine, spec = notes.engine, notes.spec("one", {"a": "1"})
+    engine.up(spec)
+    before = engine.marks(["one"])
+    engine.preview(notes.spec("one", {"a": "2"}))
+    engine.outputs(spec)
+    engine.export(spec, show_secrets=True)
+    assert engine.marks(["one"]) == before
 
 
 def test_refresh_reports_manual_changes_and_up_repairs_them(notes: Notes) -> None:
