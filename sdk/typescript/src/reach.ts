@@ -5,6 +5,8 @@ import { closed, NotConnected } from "./errors.ts";
 import type { Transport } from "./transport.ts";
 
 const TRUSTED_MS = 60_000;
+/** For the transport's own answer at the deadline. */
+const PAUSE_MS = 50;
 
 interface Answer {
   readonly at: number;
@@ -43,7 +45,8 @@ export class Reach {
     if (this.#closing.isSet) throw closed();
     const ms = timeout * 1000;
     try {
-      return await within(this.#found(queues, performance.now() + ms), ms, this.#closing);
+      // The transport has its own deadline, and a reason.
+      return await within(this.#found(queues, performance.now() + ms), ms + PAUSE_MS, this.#closing);
     } catch (error) {
       if (!(error instanceof TooLate)) throw error;
       if (this.#closing.isSet) throw closed();

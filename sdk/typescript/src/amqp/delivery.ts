@@ -21,6 +21,8 @@ type Answer = "ack" | "fail" | "reject" | "give back";
 export class Handout {
   readonly lane: Lane;
   readonly open = new Map<number, AmqpDelivery>();
+  /** True once the broker has let the channel consume all its queues. */
+  consuming = false;
   /** Called once nothing is open. */
   emptied: (() => void) | undefined;
   #ended = false;

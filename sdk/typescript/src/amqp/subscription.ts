@@ -138,6 +138,7 @@ export class AmqpSubscription implements Subscription, User {
       for (const [number, queue] of queues.entries()) {
         await lane.channel.consume(queue, cancelled, { ...options, consumerTag: String(number) });
       }
+      handout.consuming = true;
     } catch (error) {
       const { code, message } = error as { code?: unknown; message: string };
       if (this.#timeout !== undefined && code === PRECONDITION_FAILED && message.includes(TIMEOUT_ARGUMENT)) {
@@ -152,8 +153,9 @@ export class AmqpSubscription implements Subscription, User {
   #end(handout: Handout, reason: string): void {
     if (handout.isOver) return;
     const { handling, waiting } = handout.end();
+    const isLost = handout === this.#handout && handout.consuming;
     if (handout === this.#handout) this.#broken.set();
-    else if (handling.length === 0 && waiting === 0) return; // moved away from, and done
+    if (!isLost && handling.length === 0 && waiting === 0) return; // moved away from, and done; or never consuming
     if (!this.#keeping) return; // closed on purpose: other consumers may handle the messages
     this.#unanswered.keep(handling);
     this.#log.warn(

@@ -186,6 +186,8 @@ export class AmqpTransport implements Transport, User {
       );
     } catch (error) {
       if (!(error instanceof TooLate)) throw error;
+      const link = this.#links[0]!;
+      if (!link.connected) throw link.missing(timeout * 1000);
       throw new NotConnected(
         `${this.#link.place} did not say within ${seconds(timeout * 1000)} whether it has ${queue}`,
       );

@@ -45,6 +45,8 @@ export class FakeBroker implements AsyncDisposable {
   readonly bodies: string[] = [];
   /** Called with each method; one that returns true is left unanswered. */
   holds: (method: string) => boolean = () => false;
+  /** Called with each method; one for which it returns a code and a text is refused. */
+  refuses: (method: string) => readonly [number, string] | undefined = () => undefined;
   readonly #sockets = new Set<Socket>();
   readonly #server: Server = createServer((socket) => this.#serve(socket));
 
@@ -76,10 +78,15 @@ export class FakeBroker implements AsyncDisposable {
     for (const socket of this.#sockets) socket.resume();
   }
 
+  /** Close every connection. */
+  break(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
   /** Close every connection, and take no more. */
   cut(): void {
     this.#server.close();
-    for (const socket of this.#sockets) socket.destroy();
+    this.break();
   }
 
   #serve(socket: Socket): void {
@@ -113,6 +120,13 @@ export class FakeBroker implements AsyncDisposable {
 
   #answer(socket: Socket, channel: number, method: string): void {
     this.heard.push(method);
+    const refusal = this.refuses(method);
+    if (refusal !== undefined) {
+      const [replyCode, replyText] = refusal;
+      const closing = { replyCode, replyText, classId: 0, methodId: 0 };
+      this.#send(socket, channel, channel === 0 ? "ConnectionClose" : "ChannelClose", closing);
+      return;
+    }
     const answer = ANSWERS[method];
     if (answer !== undefined && !this.holds(method)) this.#send(socket, channel, ...answer);
   }

@@ -2,10 +2,11 @@
 
 import { afterEach, expect, test, vi } from "vitest";
 import { MAX_TIMER_MS, pause, within } from "../../src/amqp/waiting.ts";
-import { type ConnectOptions, type Logger, MessagingClient } from "../../src/index.ts";
+import { AccessRefused, type ConnectOptions, type Logger, MessagingClient } from "../../src/index.ts";
 import { FakeBroker } from "../support/broker.ts";
 
 const silent: Logger = { info: () => {}, warn: () => {}, error: () => {} };
+vi.setConfig({ testTimeout: 30_000 }); // each takes a second on an idle machine
 const LONG_S = 3_000_000; // beyond the longest timer
 const clients: MessagingClient[] = [];
 
@@ -107,4 +108,28 @@ test("a node is not left for what this process was too busy to read", async () =
   }
   await client.close(0);
   await sending;
+});
+
+test("a subscription that can't be renewed is told once", async () => {
+  await using broker = await FakeBroker.open();
+  const entries: string[] = [];
+  const client = await connected(broker, { logger: { ...silent, warn: (text) => entries.push(text) } });
+  await client.crm.consume("leads.create", () => {});
+  broker.refuses = (method) => (method === "BasicConsume" ? [404, "NOT_FOUND"] : undefined);
+  broker.break();
+  await eventually(() => broker.count("BasicConsume") === 4);
+  const about = (part: string) => entries.filter((entry) => entry.includes(part));
+  expect(about("subscription lost")).toHaveLength(1);
+  expect(about("not subscribed yet")).toHaveLength(1);
+  broker.refuses = () => undefined;
+  await eventually(() => about("subscribed again").length === 1);
+});
+
+test("a send to a new route says why there is no connection", async () => {
+  await using broker = await FakeBroker.open();
+  const client = await connected(broker);
+  broker.refuses = (method) => (method === "ConnectionStartOk" ? [403, "ACCESS_REFUSED"] : undefined);
+  broker.break();
+  await eventually(() => broker.count("ConnectionStartOk") === 2);
+  await expect(client.crm.send("leads.create", 1, { timeout: 0.2 })).rejects.toThrow(AccessRefused);
 });
