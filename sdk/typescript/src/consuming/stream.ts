@@ -129,6 +129,10 @@ export class Stream<Data = unknown> implements AsyncIterableIterator<Item<Data>>
         await delivery.giveBack();
       }
       if (work === undefined) continue;
+      if (this.ended) {
+        await work.giveBack();
+        break;
+      }
       for (const taken of this.#taken) if (taken.settled) this.#taken.delete(taken);
       this.#taken.add(work);
       return { done: false, value: new Item<Data>(this.#source, work) };

@@ -55,7 +55,7 @@ function cut(reason: string): string {
     .join("");
 }
 
-/** A message to handle. Call exactly one of done, retry, reject and giveBack. */
+/** A message to handle: it has one ending of done, retry, reject and giveBack. Those after the first do nothing. */
 export class Work {
   readonly message: Message;
   settled = false;
@@ -104,6 +104,7 @@ export class Work {
 
   /** Remember the message, then acknowledge it: in this order a crash in between loses nothing. */
   done(): Promise<void> {
+    if (this.settled) return NOTHING;
     this.settled = true;
     this.#note("done");
     return this.#key === undefined ? this.#delivery.ack() : this.#remember(this.#key);
@@ -117,6 +118,7 @@ export class Work {
 
   /** Count a failure. The broker delivers the message later, or makes it a dead letter after the last attempt. */
   async retry(): Promise<void> {
+    if (this.settled) return;
     this.settled = true;
     this.#note(this.attemptsLeft > 0 ? "retried" : "dead");
     await this.#release();
@@ -133,6 +135,7 @@ export class Work {
 
   /** Make the message a dead letter with a reason. */
   async reject(reason: string): Promise<void> {
+    if (this.settled) return;
     this.settled = true;
     this.#note("dead");
     await this.#release();

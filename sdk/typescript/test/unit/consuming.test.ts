@@ -88,6 +88,48 @@ test("a stream ends with its loop", async () => {
   expect(broker.messages("crm", "leads.create")).toEqual([]);
 });
 
+test("only the first ending of an item counts", async () => {
+  const store = new Idempotency();
+  const other = await broker.connect({ logger: silent, idempotency: store });
+  await other.crm.send("leads.create", {}, { messageId: "m-1" });
+  for await (const item of other.crm.stream("leads.create")) {
+    await item.handle(() => item.reject("no")); // the end of a handler is an ending too
+    break;
+  }
+  expect(broker.deadLetters("crm", "leads.create")).toHaveLength(1);
+  expect(await store.claim("cliente_memory.crm.leads.create:m-1", 60)).toBe("mine"); // once it is redriven
+  await other.close();
+});
+
+test("a stream that is closed hands out no message", async () => {
+  let [claiming, claim] = [() => {}, () => {}];
+  const asked = new Promise<void>((resolve) => {
+    claiming = resolve;
+  });
+  const answered = new Promise<void>((resolve) => {
+    claim = resolve;
+  });
+  const store = new Idempotency();
+  const slow = Object.assign(store, {
+    claim: async () => {
+      claiming();
+      await answered;
+      return "mine" as const;
+    },
+  });
+  const other = await broker.connect({ logger: silent, idempotency: slow });
+  await other.crm.send("leads.create", {});
+  const stream = other.crm.stream("leads.create");
+  const next = stream.next();
+  await asked;
+  const closing = stream.close();
+  claim();
+  expect(await next).toMatchObject({ done: true });
+  await closing;
+  await vi.waitFor(() => expect(broker.messages("crm", "leads.create")).toHaveLength(1));
+  await other.close();
+});
+
 test("data that does not fit the model is a dead letter at once", async () => {
   const model = (data: unknown) => {
     if (typeof (data as { name?: unknown }).name !== "string") throw new TypeError("name: expected text");
