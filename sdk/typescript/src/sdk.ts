@@ -11,6 +11,7 @@ import type { ActionNames, ModuleName } from "./modules.ts";
 /** A module's name, as the source document calls it. */
 const MAX_PORT = 65_535;
 
+/** The name of a module. */
 export type ModuloType = ModuleName;
 
 /** A login instead of a whole address. */

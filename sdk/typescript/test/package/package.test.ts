@@ -71,6 +71,15 @@ test("the package's tarball can be required", async () => {
   expect(await run(folder, process.execPath, "use.cjs")).toBe(`crm.leads.create.medium ${VERSION}\n`);
 });
 
+test("modules and CommonJS of one program share the package's classes", async () => {
+  writeFileSync(join(folder, "library.cjs"), 'module.exports = require("@kryonix/sdk");');
+  const program = `import * as sdk from "@kryonix/sdk";
+    import library from "./library.cjs";
+    console.log(new library.Reject("no") instanceof sdk.Reject, library.QueueFull === sdk.QueueFull);`;
+  writeFileSync(join(folder, "both.mjs"), program);
+  expect(await run(folder, process.execPath, "both.mjs")).toBe("true true\n");
+});
+
 test("a program without pg says what to install", async () => {
   const program = `import { MessagingClient, PostgresAudit } from "@kryonix/sdk";
     const audit = new PostgresAudit("postgresql://x");
