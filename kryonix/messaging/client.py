@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 _MAX_PREFETCH: Final = 65_535
 """The largest prefetch in AMQP."""
+_MAX_NAME_BYTES: Final = 255
+"""Each message names its application. AMQP has room for so many bytes."""
 _USUAL_HEARTBEAT: Final = 60
 _QUICK_HEARTBEAT: Final = 10
 """Seconds, where there is another node to go to."""
@@ -91,9 +93,11 @@ class MessagingClient(Facades):
         """
         super().__init__(self)
         check_type("application", application, str)
-        if not application.isprintable() or not 1 <= len(application) <= 100:
+        is_short = 1 <= len(application) <= 100 and len(application.encode(errors="replace")) <= _MAX_NAME_BYTES
+        if not is_short or not application.isprintable():
             problem = f"application: {application!r:.60} is not a valid name"
-            raise ConfigurationError(problem, remedy="Pass printable text of at most 100 characters")
+            remedy = f"Pass printable text of at most 100 characters and {_MAX_NAME_BYTES} bytes"
+            raise ConfigurationError(problem, remedy=remedy)
         check_type("catalog", catalog, Catalog | None)
         check_type("router", router, Router | None)
         check_type("audit", audit, AuditSink | None)

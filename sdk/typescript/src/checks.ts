@@ -144,6 +144,10 @@ export function checkHandler(handler: unknown): void {
     const remedy = "Pass a function, or a method of an object: `(message) => object.handle(message)`";
     throw new ConfigurationError(`handler: ${handler.name || "it"} is a class, not a function`, { remedy });
   }
+  if (/Generator/.test(Object.prototype.toString.call(handler))) {
+    const problem = `handler: ${handler.name || "it"} is a generator, and nobody would run it`;
+    throw new ConfigurationError(problem, { remedy: "Write `async (message) => …`" });
+  }
   if (handler.length > 1) {
     const problem = `handler: ${handler.name || "it"} does not take the message as its only argument`;
     throw new ConfigurationError(problem, { remedy: "Write `async (message) => …`" });

@@ -58,6 +58,8 @@ import { Writer } from "./writer.ts";
 
 /** The largest prefetch in AMQP. */
 const MAX_PREFETCH = 65_535;
+/** Each message names its application. AMQP has room for so many bytes. */
+const MAX_NAME_BYTES = 255;
 const USUAL_HEARTBEAT_S = 60;
 /** Where there is another node to go to. */
 const QUICK_HEARTBEAT_S = 10;
@@ -464,8 +466,9 @@ export class MessagingClient extends Facades implements FacadeClient, AsyncDispo
 function checkApplication(application: unknown): void {
   checkText("application", application);
   const name = application as string | undefined;
-  if (name !== undefined && isPrintable(name) && name.length >= 1 && name.length <= 100) return;
-  const remedy = "Pass printable text of at most 100 characters";
+  const isShort = name !== undefined && Array.from(name).length <= 100 && Buffer.byteLength(name) <= MAX_NAME_BYTES;
+  if (isShort && name !== "" && isPrintable(name)) return;
+  const remedy = `Pass printable text of at most 100 characters and ${MAX_NAME_BYTES} bytes`;
   throw new ConfigurationError(`application: ${shown(application)} is not a valid name`, { remedy });
 }
 

@@ -32,17 +32,23 @@ const MAX_PROBLEMS = 3;
 export function modelOf<Data>(model: Model<Data> | undefined): ((data: unknown) => Data) | undefined {
   if (model === undefined) return undefined;
   const standard = (model as Partial<StandardSchema<Data>> | null)?.["~standard"];
-  if (typeof standard?.validate === "function") return (data) => fitted(standard.validate(data));
-  if (typeof model === "function" && !/^class\b/.test(Function.prototype.toString.call(model))) return model;
+  if (typeof standard?.validate === "function") return (data) => fitted(atOnce("schema", standard.validate(data)));
   const remedy = "Pass a function of the data, or a schema of zod, valibot or arktype";
-  throw new ConfigurationError(`model: ${typeName(model)} cannot validate data`, { remedy });
+  if (typeof model === "function" && !/^(class|async)\b/.test(Function.prototype.toString.call(model))) {
+    return (data) => atOnce("model", model(data));
+  }
+  const what = typeof model === "function" ? "a class or an async function" : typeName(model);
+  throw new ConfigurationError(`model: ${what} cannot validate data`, { remedy });
 }
 
-function fitted<Data>(result: StandardResult<Data> | Promise<StandardResult<Data>>): Data {
-  if (result instanceof Promise) {
-    result.catch(() => undefined);
-    throw new TypeError("the schema is asynchronous; a message is validated at once");
-  }
+/** Return a result that is there. Throws a TypeError for a promise: a message is validated before its handler. */
+function atOnce<Result>(what: string, result: Result | Promise<Result>): Result {
+  if (!(result instanceof Promise)) return result;
+  result.catch(() => undefined);
+  throw new TypeError(`the ${what} is asynchronous; a message is validated at once`);
+}
+
+function fitted<Data>(result: StandardResult<Data>): Data {
   if (result.issues === undefined) return result.value;
   const { issues } = result;
   const problems = issues.slice(0, MAX_PROBLEMS).map((issue) => `${pathOf(issue)}: ${issue.message.slice(0, 200)}`);

@@ -187,6 +187,7 @@ async def test_an_invalid_handler_is_refused_and_costs_no_attempt(
         {"application": ""},
         {"application": 5},
         {"application": "a\nb"},
+        {"application": "名" * 100},
         {"catalog": {}},
         {"prefetch": 0},
         {"router_timeout": math.nan},

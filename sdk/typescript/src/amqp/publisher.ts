@@ -23,7 +23,7 @@ const MAX_IN_FLIGHT = 2_000;
 const MAX_BYTES_IN_FLIGHT = 64 * 1024 * 1024;
 /** Messages that leave the queue together, if so many wait. */
 const BATCH = 100;
-/** How often deadlines are looked at: one timer for all messages. */
+/** How often deadlines are looked at: one timer for all messages, after what has come meanwhile is read. */
 const SWEEP_MS = 25;
 /** Bytes of a frame, until the broker has announced its limit. */
 const FRAME_MAX = 131_072;
@@ -123,7 +123,7 @@ export class Publisher implements User {
         this.#queue.push(pending);
         this.#pump();
       }
-      this.#sweeper ??= setInterval(this.#sweep, SWEEP_MS);
+      this.#sweeper ??= setInterval(setImmediate, SWEEP_MS, this.#sweep);
     });
   }
 

@@ -18,7 +18,7 @@ export const MAX_HANDLER_S = 86_400;
 const MAX_ANSWER_S = 5 * MAX_HANDLER_S;
 /** Time for a message besides its handler: claim, remember, move. */
 const OVERHEAD_S = 30;
-/** How often the handlers' deadlines are looked at: one timer for all messages. */
+/** How often the handlers' deadlines are looked at: one timer for all messages, after what has come meanwhile is read. */
 const SWEEP_MS = 50;
 
 /**
@@ -217,7 +217,8 @@ export class Consumer {
 
   #awaited(run: Run, result: PromiseLike<unknown>): Promise<void> {
     this.#runs.add(run);
-    this.#sweeper ??= this.#timeoutMs === Number.POSITIVE_INFINITY ? undefined : setInterval(this.#sweep, SWEEP_MS);
+    this.#sweeper ??=
+      this.#timeoutMs === Number.POSITIVE_INFINITY ? undefined : setInterval(setImmediate, SWEEP_MS, this.#sweep);
     return new Promise((resolve, reject) => {
       this.#ends.set(run, { resolve, reject });
       const failed = (error: unknown) => this.#decide(run, error, true);

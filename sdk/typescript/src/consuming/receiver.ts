@@ -1,8 +1,9 @@
 /** From a subscription to work: deliveries wait for their turn, then are decoded and claimed. */
 
 import { pause } from "../amqp/waiting.ts";
+import { shown } from "../checks.ts";
 import { decode, statedEncoding, Undecodable } from "../encoding.ts";
-import { NeverStored } from "../idempotency.ts";
+import { type Claim, NeverStored } from "../idempotency.ts";
 import { Header, type HeaderValue, type Message, receiveTime, shownId } from "../message.ts";
 import { ANSWER_WITHIN_S, type Delivery, type Subscription } from "../transport.ts";
 import { askStore, deadLetterQueueOf, queuesOf, type Source, Work } from "./work.ts";
@@ -102,9 +103,9 @@ export class Receiver {
   async #dies(delivery: Delivery, error: Undecodable): Promise<undefined> {
     const source = this.#source;
     this.undecodable++;
-    const shown = shownId(delivery.envelope.messageId);
+    const id = shownId(delivery.envelope.messageId);
     source.log.warn(
-      `${delivery.queue}: message ${shown}, now a dead letter in ${deadLetterQueueOf(source)}: ${error.message}`,
+      `${delivery.queue}: message ${id}, now a dead letter in ${deadLetterQueueOf(source)}: ${error.message}`,
     );
     const work = new Work(source, delivery, this.#message(delivery, null), undefined);
     await work.reject(`undecodable: ${error.message}`);
@@ -118,12 +119,15 @@ export class Receiver {
     const failure = `cannot claim message ${shownId(message.messageId)}; giving it back`;
     const claim = await askStore(
       source,
-      (store) =>
-        store.claim(key, source.lease).catch((error: unknown) => {
+      async (store) => {
+        try {
+          return checkedClaim(await store.claim(key, source.lease));
+        } catch (error) {
           if (!(error instanceof NeverStored)) throw error;
           source.log.warn(`${key} cannot be stored, so the message may be handled twice: ${error.message}`);
           return "never" as const;
-        }),
+        }
+      },
       failure,
     );
     if (claim === "mine" || claim === "never") {
@@ -164,6 +168,12 @@ export class Receiver {
       receivedAt: receiveTime(headers),
     };
   }
+}
+
+/** Throw a TypeError for what is no answer of a store: it would give the message back for ever, without a word. */
+function checkedClaim(claim: Claim): Claim {
+  if (claim === "mine" || claim === "done" || claim === "busy") return claim;
+  throw new TypeError(`claim answered ${shown(claim)}, not 'mine', 'done' or 'busy'`);
 }
 
 function textOr(value: HeaderValue | undefined, otherwise: string): string {

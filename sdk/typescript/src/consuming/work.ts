@@ -218,7 +218,7 @@ export async function askStore<Result>(
   failure: string,
 ): Promise<Result | undefined> {
   try {
-    return await within(ask(source.idempotency!), STORE_S * 1000);
+    return await within(Promise.resolve(ask(source.idempotency!)), STORE_S * 1000);
   } catch (error) {
     source.log.error(error instanceof TooLate ? `${failure}: no answer within ${STORE_S} s` : failure, error);
     return undefined;

@@ -1,6 +1,6 @@
 /** Where a router's model comes from: a file, a web server, or the platform's registry. */
 
-import { open } from "node:fs/promises";
+import { open, stat } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { ConfigurationError } from "../errors.ts";
 import { Postgres } from "../postgres.ts";
@@ -64,6 +64,8 @@ class FileSource implements ModelSource {
   async fetch(): Promise<Fetched> {
     let file: Awaited<ReturnType<typeof open>>;
     try {
+      // To open a pipe waits for its writer, for ever.
+      if ((await stat(this.shown)).isFIFO()) throw new Error("a pipe is not a file");
       file = await open(this.shown, "r");
     } catch (error) {
       throw new ModelRefused(`there is no model: ${(error as Error).message}`, { remedy: REMEDY });

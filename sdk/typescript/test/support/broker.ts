@@ -47,6 +47,9 @@ export class FakeBroker implements AsyncDisposable {
   holds: (method: string) => boolean = () => false;
   /** Called with each method; one for which it returns a code and a text is refused. */
   refuses: (method: string) => readonly [number, string] | undefined = () => undefined;
+  /** Called after the confirmation of each message; undefined: none is confirmed. */
+  confirmed: (() => void) | undefined;
+  #tag = 0;
   readonly #sockets = new Set<Socket>();
   readonly #server: Server = createServer((socket) => this.#serve(socket));
 
@@ -111,11 +114,19 @@ export class FakeBroker implements AsyncDisposable {
       while (greeted && rest.length >= FRAME_OVERHEAD) {
         const size = rest.readUInt32BE(3) + FRAME_OVERHEAD;
         if (rest.length < size) break;
-        if (rest[0] === BODY && size < 100) this.bodies.push(rest.toString("utf8", 7, size - 1));
+        if (rest[0] === BODY) this.#stored(socket, rest.readUInt16BE(1), rest.subarray(7, size - 1));
         if (rest[0] === METHOD) this.#answer(socket, rest.readUInt16BE(1), NAMES.get(rest.readUInt32BE(7)) ?? "");
         rest = rest.subarray(size);
       }
     });
+  }
+
+  /** Confirm a message of one body frame. */
+  #stored(socket: Socket, channel: number, body: Buffer): void {
+    if (body.length < 100) this.bodies.push(body.toString());
+    if (this.confirmed === undefined) return;
+    this.#send(socket, channel, "BasicAck", { deliveryTag: ++this.#tag, multiple: false });
+    this.confirmed();
   }
 
   #answer(socket: Socket, channel: number, method: string): void {

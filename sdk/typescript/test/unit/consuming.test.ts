@@ -88,6 +88,30 @@ test("a stream ends with its loop", async () => {
   expect(broker.messages("crm", "leads.create")).toEqual([]);
 });
 
+test("a model that answers with a promise makes a dead letter, and no rejection is left", async () => {
+  const model = (_: unknown) => Promise.reject(new Error("no"));
+  await client.crm.consume("leads.create", async () => {}, { model });
+  await client.crm.send("leads.create", {});
+  await vi.waitFor(() => expect(broker.deadLetters("crm", "leads.create")).toHaveLength(1));
+  expect(broker.deadLetters("crm", "leads.create")[0]?.headers["kryonix-reason"]).toContain("model is asynchronous");
+});
+
+test("a store need not be asynchronous, and a wrong answer of one is logged", async () => {
+  const own = { claim: () => "mine", done: () => undefined, release: () => undefined, close: () => undefined };
+  const entries: string[] = [];
+  const logger: Logger = { ...silent, error: (text, error) => entries.push(`${text}: ${error}`) };
+  const other = await broker.connect({ logger, idempotency: own as never });
+  const { all, handler } = collect(1);
+  await other.crm.consume("leads.create", handler);
+  await other.crm.send("leads.create", 1);
+  expect(await all).toHaveLength(1);
+  await vi.waitFor(() => expect(broker.messages("crm", "leads.create")).toEqual([]));
+  own.claim = () => "yes";
+  await other.crm.send("leads.create", 2);
+  await vi.waitFor(() => expect(entries[0]).toContain("claim answered 'yes', not 'mine', 'done' or 'busy'"));
+  await other.close();
+});
+
 test("only the first ending of an item counts", async () => {
   const store = new Idempotency();
   const other = await broker.connect({ logger: silent, idempotency: store });
@@ -313,6 +337,11 @@ test("a store that never closes does not keep the client open", async () => {
 
 test.each([
   [() => client.crm.consume("leads.create", 7 as never), "handler: number is not a function"],
+  [() => client.crm.consume("leads.create", async function* each() {}), "handler: each is a generator"],
+  [
+    () => client.crm.consume("leads.create", async () => {}, { model: async (data: unknown) => data }),
+    "model: a class or an async function cannot validate data",
+  ],
   [() => client.crm.consume("leads.create", async () => {}, { handlerTimeout: 86_401 }), "handlerTimeout 86,401 s"],
   [() => client.crm.consume("leads.create", async () => {}, { concurrency: 0 }), "concurrency: 0"],
   [

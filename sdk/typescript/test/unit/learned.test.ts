@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -136,8 +137,16 @@ test("a message that is not sent has no outcome", async () => {
   expect(router.status().problem).toEqual({});
 });
 
+/** Return the path of a pipe that nobody writes to. */
+function piped(): string {
+  const path = join(folder, "pipe.json");
+  execFileSync("mkfifo", [path]);
+  return path;
+}
+
 test.each([
   ["is missing", () => join(folder, "none.json"), "there is no model"],
+  ["is a pipe", () => piped(), "a pipe is not a file"],
   ["has been altered", () => join(import.meta.dirname, "../../package.json"), "not a routing model"],
   [
     "has another format",

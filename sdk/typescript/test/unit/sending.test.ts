@@ -278,6 +278,7 @@ test("a sink that fails delays no send, and lost records are counted", async () 
 });
 
 test.each([
+  [{ application: "名".repeat(100) }, "at most 100 characters and 255 bytes"],
   [{ compression: "brotli" as never }, "compression: 'brotli' is not one of zstd, gzip"],
   [{ router: class Classifier {} as never }, "router: a class or function is not a router"],
   [{ audit: {} as never }, "audit: Object is not an audit sink (it has no write and no close)"],
