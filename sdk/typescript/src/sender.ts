@@ -1,5 +1,6 @@
 /** From data to a confirmed message: check, encode, route, publish, audit. */
 
+import { setImmediate as turn } from "node:timers/promises";
 import type { AuditRecord } from "./audit.ts";
 import type { Catalog } from "./catalog.ts";
 import {
@@ -333,6 +334,7 @@ export class Sender {
         } catch (error) {
           if (!(error instanceof MessagingError)) throw error;
           failed[number] = [message, error];
+          await turn(); // failures that need no broker would hold up the whole program
         }
       }
     };

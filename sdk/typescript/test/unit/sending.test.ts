@@ -186,6 +186,19 @@ test("messages are taken from a generator as they are sent", async () => {
   expect(most).toBeLessThanOrEqual(5);
 });
 
+test("messages that fail at once leave other work its turns", async () => {
+  let [count, stopped] = [0, false];
+  setTimeout(() => {
+    stopped = true;
+  });
+  const endless = function* () {
+    for (; !stopped && count < 100_000; count++) yield { module: "crn", action: "leads.create", data: count };
+  };
+  const { failed } = await client.sendMany(endless());
+  expect(failed).toHaveLength(count);
+  expect(stopped).toBe(true);
+});
+
 test("an iterable that throws is told once the messages in flight are done", async () => {
   function* broken() {
     yield { module: "crm", action: "leads.create", data: 1 };
