@@ -330,6 +330,7 @@ class Sender:
                     sent[number] = await self.send(message, timeout)
                 except MessagingError as error:
                     failed[number] = (message, error)
+                    await asyncio.sleep(0)  # failures that need no broker would hold up the whole program
 
         async with asyncio.TaskGroup() as group:
             for _ in range(window):

@@ -353,6 +353,20 @@ async def test_a_source_cut_short_by_a_cancelled_task_is_no_complete_batch(clien
     assert failure.value.__notes__ == ["1 messages were sent before, 0 failed"]
 
 
+async def test_messages_that_fail_at_once_leave_other_work_its_turns(client: MessagingClient) -> None:
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.001, stopped.set)
+
+    def endless() -> Iterator[Outgoing]:
+        for number in range(20_000):
+            if stopped.is_set():
+                return
+            yield Outgoing("crn", "leads.create", number)
+
+    batch = await client.send_many(endless())
+    assert 0 < len(batch.failed) < 20_000
+
+
 async def test_a_hanging_router_takes_at_most_the_sends_timeout(broker: MemoryBroker) -> None:
     class Hanging:
         async def decide(self, message: Outgoing) -> Any:
