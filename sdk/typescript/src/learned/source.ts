@@ -39,7 +39,8 @@ const REMEDY = "Pass a path, or an address file://, https:// or postgresql://";
 export function sourceOf(model: string): ModelSource {
   if (!model.includes("://")) return new FileSource(model);
   const address = URL.canParse(model) ? new URL(model) : undefined;
-  if (address === undefined) throw new ConfigurationError("model: it is not a valid address", { remedy: REMEDY });
+  if (address === undefined || !isReadable(address))
+    throw new ConfigurationError("model: it is not a valid address", { remedy: REMEDY });
   const { protocol, hostname } = address;
   if (protocol === "file:" && (hostname === "" || hostname === "localhost")) {
     return new FileSource(fileURLToPath(`file://${address.pathname}`));
@@ -47,6 +48,16 @@ export function sourceOf(model: string): ModelSource {
   if (protocol === "https:" || (protocol === "http:" && LOOPBACK.has(hostname))) return new WebSource(address);
   if (protocol === "postgresql:" || protocol === "postgres:") return new RegistrySource(model, address);
   throw new ConfigurationError(`model: an address ${protocol.slice(0, 20)}// can't be read`, { remedy: REMEDY });
+}
+
+/** Return true if each percent sign of the login begins an escape. */
+function isReadable({ username, password }: URL): boolean {
+  try {
+    decodeURIComponent(username + password);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Return an address without its login and query. */
@@ -99,7 +110,8 @@ class WebSource implements ModelSource {
 
   async fetch(): Promise<Fetched> {
     const signal = AbortSignal.timeout(TIMEOUT_MS);
-    const response = await fetch(this.#address, { headers: this.#headers, signal });
+    // A redirect is no answer: it may lead away from TLS, and from whom the operator trusts.
+    const response = await fetch(this.#address, { headers: this.#headers, signal, redirect: "manual" });
     if (response.status >= 500) throw new Error(`it answers ${response.status}`);
     if (!response.ok || response.body === null) {
       throw new ModelRefused(`${this.shown}: there is no model, it answers ${response.status}`, { remedy: REMEDY });

@@ -177,7 +177,9 @@ test("another version takes over, and one that cannot be used gives way to the r
 
 test("a model in use stays while its server can't be reached", async () => {
   let status = 200;
-  const server = createServer((_, response) => void response.writeHead(status).end(readFileSync(MODEL)));
+  const server = createServer(({ url }, response) => {
+    response.writeHead(url === "/other" ? 200 : status, { location: "/other" }).end(readFileSync(MODEL));
+  });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
   try {
@@ -189,6 +191,9 @@ test("a model in use stays while its server can't be reached", async () => {
       version: VERSION,
       unusable: expect.stringContaining("it answers 503"),
     });
+    status = 302;
+    await router.refresh();
+    expect(router.status()).toMatchObject({ unusable: expect.stringContaining("it answers 302") });
     status = 404;
     await router.refresh();
     expect(router.status().version).toBeUndefined();
@@ -218,4 +223,5 @@ test.each([
 ])("a wrong option is refused: %#", (options, text) => {
   expect(() => new LearnedRouter(MODEL, options)).toThrow(text);
   expect(() => new LearnedRouter("ftp://host/model")).toThrow("an address ftp:// can't be read");
+  expect(() => new LearnedRouter("https://u%zz:p@host/model")).toThrow("it is not a valid address");
 });
