@@ -110,8 +110,8 @@ export function readOptions<Options extends object>(options: Options, known: Rea
 
 /** Throw ConfigurationError for a name that is not known: a misspelt one would count for nothing. */
 export function checkNames(what: string, options: object, known: ReadonlySet<string>): void {
-  for (const name of Object.keys(options)) {
-    if (known.has(name)) continue;
+  for (const name in options) {
+    if (known.has(name) || !Object.hasOwn(options, name)) continue;
     throw new ConfigurationError(`there is no ${what} ${shown(name)}`, { remedy: sentence(nearest(name, [...known])) });
   }
 }
