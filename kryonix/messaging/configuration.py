@@ -215,7 +215,9 @@ def _parsed(addresses: Sequence[str], port: int) -> Iterator[tuple[str, int]]:
         try:
             yield split_address(address, port)
         except (ValueError, TypeError, AttributeError):
-            shown = f" {address!r:.60}" if "@" not in str(address) else ""
+            # Of text without a login, and of nothing else: an object may hold a password.
+            shown = f" {address!r:.60}" if isinstance(address, str) else f" {type(address).__name__}"
+            shown = "" if "@" in shown else shown
             problem = f"addresses:{shown} is not the HOST:PORT of a node"
             remedy = "Write one for each node, without a scheme or a login, as in broker-1.example.com:5671"
             raise ConfigurationError(problem, remedy=remedy) from None

@@ -324,7 +324,8 @@ function hostPort(address: unknown, port: number): HostPort {
   const text = typeof address === "string" ? address : "";
   const found = /[\s/?#@]/.test(text) ? undefined : placeOf(text, port);
   if (found !== undefined && found.host !== "") return found;
-  const given = shown(address).includes("@") ? "" : ` ${shown(address)}`;
+  // Of text without a login, and of nothing else: an object may hold a password.
+  const given = text === "" ? ` ${typeName(address)}` : text.includes("@") ? "" : ` ${shown(address)}`;
   const remedy = "Write one for each node, without a scheme or a login, as in broker-1.example.com:5671";
   throw new ConfigurationError(`addresses:${given} is not the HOST:PORT of a node`, { remedy });
 }

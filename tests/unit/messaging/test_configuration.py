@@ -234,7 +234,9 @@ def test_one_tenants_file_of_credentials_has_the_nodes_too(tmp_path: Path) -> No
     assert find_address(None, file, None, "http://mine").management_urls == ()
 
 
-@pytest.mark.parametrize("address", ["", "two:x", "amqp://two:5672", "pw@two:5672", "two:5672/x", 5])
+@pytest.mark.parametrize(
+    "address", ["", "two:x", "amqp://two:5672", "pw@two:5672", "two:5672/x", 5, {"host": "two", "password": "pw"}]
+)
 def test_an_invalid_address_of_a_node_is_refused(address: Any) -> None:
     with pytest.raises(ConfigurationError, match="is not the HOST:PORT of a node") as error:
         of_nodes(addresses=[address])

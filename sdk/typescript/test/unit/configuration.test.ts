@@ -117,6 +117,10 @@ test.each([
   [() => ({ amqpUri: uri, tenant: "other" }), "tenant 'other' is not the one of the AMQP URI, 'acme'"],
   [() => ({ amqpUri: uri, managementUrl: "http://user:pass@broker" }), "the management URL is not a valid address"],
   [() => ({ amqpUri: uri, addresses: ["amqp://x:y@z"] }), "addresses: is not the HOST:PORT of a node"],
+  [
+    () => ({ amqpUri: uri, addresses: [{ host: "h", password: "p" }] as never }),
+    "addresses: Object is not the HOST:PORT",
+  ],
   [() => ({ amqpUri: uri, addresses: ["one:0:2"] }), "addresses: 'one:0:2' is not the HOST:PORT"],
   [() => ({ amqpUri: uri, addresses: "one:1" as never }), "addresses: string is not a list"],
   [() => ({ amqpUri: uri, caFile: "/nowhere.pem" }), "cannot read the CA file '/nowhere.pem'"],
