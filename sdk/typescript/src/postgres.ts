@@ -53,7 +53,15 @@ export class Postgres {
   }
 
   async #open(connectionString: string): Promise<PostgresPool> {
-    const { Pool } = await driver();
+    const { Pool, Client } = await driver();
+    try {
+      new Client({ connectionString });
+    } catch {
+      // Without the cause: it may quote the password.
+      const remedy =
+        "Write it as postgresql://USER:PASSWORD@HOST:5432/DATABASE, with special characters escaped as %2F";
+      throw new ConfigurationError("address: it is not a valid connection string of PostgreSQL", { remedy });
+    }
     // A server that answers nothing must not hold the only connection for ever.
     const timeouts = { connectionTimeoutMillis: TIMEOUT_MS, query_timeout: QUERY_MS, keepAlive: true };
     this.#own = new Pool({ connectionString, max: 1, allowExitOnIdle: true, ...timeouts });
@@ -76,9 +84,14 @@ export class Postgres {
   }
 }
 
-async function driver(): Promise<{ Pool: new (options: object) => OwnPool }> {
+interface Driver {
+  readonly Pool: new (options: object) => OwnPool;
+  readonly Client: new (options: object) => unknown;
+}
+
+async function driver(): Promise<Driver> {
   try {
-    const pg = (await import("pg")) as unknown as { default?: { Pool: never }; Pool: never };
+    const pg = (await import("pg")) as unknown as Driver & { readonly default?: Driver };
     return pg.default ?? pg;
   } catch (error) {
     throw new ConfigurationError("pg is not installed", { remedy: "Install it with `npm install pg`", cause: error });

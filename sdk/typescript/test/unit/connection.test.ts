@@ -1,8 +1,16 @@
 /** The client's connections, over sockets to a server that can be held up. */
 
+import { inspect } from "node:util";
 import { afterEach, expect, test, vi } from "vitest";
 import { MAX_TIMER_MS, pause, within } from "../../src/amqp/waiting.ts";
-import { AccessRefused, type ConnectOptions, type Logger, MessagingClient } from "../../src/index.ts";
+import {
+  AccessRefused,
+  ConfigurationError,
+  type ConnectOptions,
+  type Logger,
+  MessagingClient,
+  PostgresIdempotency,
+} from "../../src/index.ts";
 import { FakeBroker } from "../support/broker.ts";
 
 const silent: Logger = { info: () => {}, warn: () => {}, error: () => {} };
@@ -144,4 +152,13 @@ test("a confirmation that has come in time counts, however busy the process was"
     while (performance.now() < until); // the confirmation is in the socket
   };
   await client.crm.send("leads.create", 2, { timeout: 0.3 });
+});
+
+test("a store that can't have a database is refused before the first message", async () => {
+  await using broker = await FakeBroker.open();
+  const idempotency = new PostgresIdempotency("postgresql://user:hidden@host:port/shop");
+  const error = await connected(broker, { idempotency }).catch((reason: unknown) => reason);
+  expect(error).toBeInstanceOf(ConfigurationError);
+  expect(inspect(error, { depth: 9 })).not.toContain("hidden");
+  expect(broker.accepted).toBe(0);
 });
