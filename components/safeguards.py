@@ -31,6 +31,8 @@ class _SafeguardsProvider(AcceptingProvider):
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         changed = changed_keys(_olds, _news)
         replaces = [key for key in changed if key == "vhost" or (key == "queues" and _unknown(_news[key]))]
+        if _unknown(_news["managementUrl"]):  # a preview that does not know the broker knows no name either
+            replaces = [key for key in replaces if not _unknown(_news[key])]
         return DiffResult(changes=bool(changed), replaces=replaces, delete_before_replace=True)
 
     def apply(self, props: dict[str, Any]) -> None:
@@ -65,10 +67,10 @@ class _SafeguardsProvider(AcceptingProvider):
             broker.protect(_props["vhost"], protected=False)
 
 
-def _unknown(queues: Any) -> bool:
-    """Return True if an engine previews the replacement of a queue: its name is then unknown."""
-    names = queues if isinstance(queues, list) else [queues]
-    return any(isinstance(name, Unknown) or name == UNKNOWN for name in names)
+def _unknown(value: Any) -> bool:
+    """Return True for a value, or a list with one, that is known after the run only, as a replaced queue's name is."""
+    values = value if isinstance(value, list) else [value]
+    return any(isinstance(each, Unknown) or each == UNKNOWN for each in values)
 
 
 class Safeguards(Resource, module="kryonix", name="Safeguards"):

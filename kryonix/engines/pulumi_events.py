@@ -15,7 +15,8 @@ from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import Diagnostic, OnEvent, Op, ResourceEvent, Status, Step
 from kryonix.errors import Failure, split
 
-_OPS: Final[dict[str, Op]] = {op: op for op in get_args(Op)} | {
+# The CLI's "replace" stands between a replacement's deletion and creation, which are steps too: it would count twice.
+_OPS: Final[dict[str, Op]] = {op: op for op in get_args(Op) if op != "replace"} | {
     "create-replacement": "replace",
     "read-replacement": "read",
 }
@@ -56,6 +57,7 @@ class EventLog:
         self._started: dict[str, tuple[float, Op]] = {}
         self.steps: list[Step] = []
         self.errors: list[str] = []
+        self._warnings: set[str] = set()
 
     def add(self, event: events.EngineEvent) -> None:
         """Handle an event of the CLI."""
@@ -90,7 +92,8 @@ class EventLog:
         message = _without_traceback(event.message.strip())
         if event.severity == "error":
             self.errors.append(message)
-        elif event.severity == "warning":
+        elif event.severity == "warning" and message not in self._warnings:  # the same for each of 100 resources
+            self._warnings.add(message)
             self._on_event(Diagnostic("warning", split(message)[0], event.urn or ""))
 
 

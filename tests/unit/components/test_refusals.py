@@ -197,6 +197,24 @@ def test_safeguards_without_a_stack_are_updated_in_place() -> None:
     assert not diff.replaces
 
 
+@pytest.mark.parametrize(
+    ("news", "replaces"),
+    [
+        ({"queues": [QUEUE, UNKNOWN]}, ["queues"]),
+        ({"vhost": UNKNOWN, "queues": [UNKNOWN]}, ["queues", "vhost"]),
+        ({"vhost": "/cliente_other"}, ["vhost"]),
+        ({"vhost": UNKNOWN, "queues": [UNKNOWN], "managementUrl": UNKNOWN}, []),
+        ({"vhost": "/cliente_other", "queues": [UNKNOWN], "managementUrl": UNKNOWN}, ["vhost"]),
+    ],
+)
+def test_safeguards_of_an_unknown_broker_stay_in_place(news: dict[str, Any], replaces: list[str]) -> None:
+    """A preview of TLS does not know the broker's new certificate, and so no name that its provider would return."""
+    before = {**PROPS, "queues": [QUEUE, f"{QUEUE}.dlq"]}
+    diff = safeguards._SafeguardsProvider().diff("id", before, {**before, **news})
+    assert diff.changes
+    assert sorted(diff.replaces or []) == replaces
+
+
 @pytest.mark.parametrize("destroy", [destroy_platform, destroy_tenant])
 def test_a_refused_destroy_says_how_to_accept_the_loss(
     answer: Callable[[Broker], Broker], destroy: Callable[..., None]

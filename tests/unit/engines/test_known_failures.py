@@ -5,7 +5,7 @@ from __future__ import annotations
 import pulumi.automation as auto
 import pytest
 from pulumi.automation._cmd import CommandResult
-from pulumi.automation.events import DiagnosticEvent, EngineEvent
+from pulumi.automation.events import DiagnosticEvent, EngineEvent, OpType, ResourcePreEvent, StepEventMetadata
 
 from components.errors import BrokerUnreachable, MessagesWouldBeLost
 from kryonix.engines.errors import EngineFailed
@@ -177,3 +177,20 @@ def test_a_warning_is_shown_without_its_data() -> None:
     event = DiagnosticEvent(message=message, color="never", severity="warning")
     EventLog(shown.append).add(EngineEvent(0, 0, diagnostic_event=event))
     assert shown == [Diagnostic("warning", "the broker does not answer", "")]
+
+
+def test_a_warning_about_many_resources_is_shown_once() -> None:
+    shown: list[Event] = []
+    log = EventLog(shown.append)
+    for name, message in (("a", "not known"), ("b", "not known"), ("a", "deprecated")):
+        event = DiagnosticEvent(message=message, color="never", severity="warning", urn=name)
+        log.add(EngineEvent(0, 0, diagnostic_event=event))
+    assert shown == [Diagnostic("warning", "not known", "a"), Diagnostic("warning", "deprecated", "a")]
+
+
+def test_a_replacement_is_one_step() -> None:
+    log = EventLog(lambda _: None)
+    for op in (OpType.DELETE_REPLACED, OpType.REPLACE, OpType.CREATE_REPLACEMENT):
+        metadata = StepEventMetadata(op, urn="urn:pulumi:dev::kryonix::note::a", type="note", provider="")
+        log.add(EngineEvent(0, 0, resource_pre_event=ResourcePreEvent(metadata)))
+    assert [(step.op, step.name) for step in log.steps] == [("replace", "a")]
