@@ -104,6 +104,9 @@ export class Wire extends Connection {
   readonly #lanes: (Lane | undefined)[] = [];
   #buffer: Buffer = Buffer.alloc(0);
   #at = 0;
+  /** What has come of a frame that is not whole yet. */
+  #parts: Buffer[] = [];
+  #gathered = 0;
   #opened = false;
   #closed: Closed | undefined;
   #isEnded = false;
@@ -161,7 +164,7 @@ export class Wire extends Connection {
       const buffer = this.#buffer;
       const at = this.#at;
       const left = buffer.length - at;
-      if (!this.#opened && buffer[at] === TLS_ALERT) throw new SpeaksTls("a TLS alert");
+      let needed = FRAME_OVERHEAD;
       if (left >= FRAME_OVERHEAD) {
         const size = buffer.readUInt32BE(at + 3);
         if (left >= size + FRAME_OVERHEAD) {
@@ -172,14 +175,33 @@ export class Wire extends Connection {
           return this.#amqplibs(buffer, at);
         }
         if (size > this.maxFrameSize) return this.#amqplibs(buffer, at);
+        needed += size;
       }
+      if (!this.#gather(needed)) return false;
+    }
+  }
+
+  /** Read until so many bytes are there. Return false if they are not there yet. */
+  #gather(needed: number): boolean {
+    const parts = this.#parts;
+    if (parts.length === 0) {
+      this.#gathered = this.#buffer.length - this.#at;
+      if (this.#gathered > 0) parts.push(this.#buffer.subarray(this.#at));
+    }
+    do {
       const incoming = this.stream.read() as Buffer | null;
       if (incoming === null) return false;
       this.recvSinceLastCheck = true;
       this.heard = performance.now();
-      this.#buffer = left === 0 ? incoming : Buffer.concat([buffer.subarray(at), incoming]);
-      this.#at = 0;
-    }
+      parts.push(incoming);
+      this.#gathered += incoming.length;
+      if (!this.#opened && parts[0]![0] === TLS_ALERT) throw new SpeaksTls("a TLS alert"); // of seven bytes
+    } while (this.#gathered < needed);
+    // Once: a large frame may come in a thousand pieces.
+    this.#buffer = parts.length === 1 ? parts[0]! : Buffer.concat(parts, this.#gathered);
+    this.#at = 0;
+    this.#parts = [];
+    return true;
   }
 
   #amqplibs(buffer: Buffer, at: number): BaseFrame | false {

@@ -4,8 +4,8 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { PassThrough } from "node:stream";
-import { expect, test } from "vitest";
-import { Wire } from "../../src/amqp/wire.ts";
+import { expect, test, vi } from "vitest";
+import { SpeaksTls, Wire } from "../../src/amqp/wire.ts";
 
 const load = createRequire(import.meta.url);
 const folder = dirname(load.resolve("amqplib"));
@@ -45,4 +45,35 @@ test("a connection whose socket is closed here ends", async () => {
   stream.destroy();
   await wire.ended;
   expect(wire.isEnded).toBe(true);
+});
+
+/** Return a connection that reads these pieces, with nothing between some of them. */
+function reading(pieces: (Buffer | null)[]): Wire {
+  const stream = new PassThrough();
+  pieces.reverse();
+  stream.read = () => pieces.pop() ?? null;
+  return new Wire(stream);
+}
+
+test.each([1, 7, 100, 5_000])("frames in pieces of %d bytes are read whole, and joined once", (size) => {
+  const payload = Buffer.alloc(20_000, "0123456789");
+  const frame = Buffer.concat([Buffer.from([3, 0, 9, 0, 0, 0x4e, 0x20]), payload, Buffer.from([206])]);
+  const bytes = Buffer.concat([frame, frame]);
+  const pieces: (Buffer | null)[] = [];
+  for (let at = 0; at < bytes.length; at += size) pieces.push(bytes.subarray(at, at + size), null);
+  const wire = reading(pieces);
+  const joined = vi.spyOn(Buffer, "concat");
+  const found: { readonly content: Buffer }[] = [];
+  while (pieces.length > 0) {
+    const read = wire.recvFrame();
+    if (read) found.push(read as never);
+  }
+  expect(joined.mock.calls.length).toBeLessThan(5);
+  joined.mockRestore();
+  expect(found.map((each) => each.content.equals(payload))).toEqual([true, true]);
+});
+
+test("a TLS alert is known by its first byte, before the login", () => {
+  const wire = reading([Buffer.from([0x15, 3, 1, 0, 2, 2, 0x46])]);
+  expect(() => wire.recvFrame()).toThrow(SpeaksTls);
 });
