@@ -12,6 +12,8 @@ from typing import Any
 import aio_pika
 import pytest
 
+from kryonix.registry.connection import connect
+from kryonix.registry.desired_states import DesiredState, put_desired_state
 from tests.conftest import ALL_MODULES
 from tests.support.live_broker import LiveBroker
 from tests.support.project import Project, Result
@@ -103,3 +105,23 @@ def test_a_tenants_lifecycle_works_with_the_cli(made: Project, broker: LiveBroke
     assert not broker.has("vhosts", "/cliente_auto")
     assert {each["id"]: each["status"] for each in must(made, "tenant", "list")}["auto"] == "removed"
     assert not list(made.folder.glob("Pulumi.tenant-*")), "a tenant's config is written into its workspace only"
+
+
+def test_a_rollout_with_the_cli_runs_the_changed_tenants_only(made: Project, broker: LiveBroker) -> None:
+    for id in ("still", "moved"):
+        must(made, "tenant", "create", id, "--modules", "crm", "--plan", "basic")
+    assert rolled_out(made) == {"moved": "unchanged", "still": "unchanged"}
+    with connect(str(broker.outputs["registry_dsn"])) as connection:
+        put_desired_state(connection, DesiredState(cliente_id="moved", modules=("crm",), plan="pro"))
+    assert rolled_out(made) == {"moved": "done", "still": "unchanged"}
+    assert broker.vhost_limits("/cliente_moved")["max-connections"] == 50
+    assert rolled_out(made) == {"moved": "unchanged", "still": "unchanged"}
+    assert rolled_out(made, "--all") == {"moved": "done", "still": "done"}
+    for id in ("still", "moved"):
+        must(made, "tenant", "offboard", id, "--grace-days", "0")
+    assert must(made, "tenant", "settle") == {"settled": ["moved", "still"]}
+
+
+def rolled_out(project: Project, *arguments: str) -> dict[str, str]:
+    report = must(project, "fleet", "rollout", "--yes", *arguments)
+    return {tenant["cliente_id"]: tenant["status"] for tenant in report["tenants"]}
