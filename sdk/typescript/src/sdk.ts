@@ -8,10 +8,9 @@ import type { TimedSendOptions } from "./facade.ts";
 import type { Headers, Message, SendResult } from "./message.ts";
 import type { ActionNames, ModuleName } from "./modules.ts";
 
-/** A module's name, as the source document calls it. */
 const MAX_PORT = 65_535;
 
-/** The name of a module. */
+/** A module's name, as the source document calls it. */
 export type ModuloType = ModuleName;
 
 /** A login instead of a whole address. */
