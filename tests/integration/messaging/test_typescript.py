@@ -393,16 +393,14 @@ async def _handled_at_least(worker: Agent, count: int, sending: asyncio.Task[Any
 
 
 def _killed(container: Any) -> None:
+    """Until it runs again: all messages may be through by then, and the test itself has no patience to connect."""
     container.kill("SIGKILL")
     container.start()
+    started = ["rabbitmqctl", "await_startup"]
+    eventually("the node runs", lambda: container.exec_run(started, user="rabbitmq").exit_code == 0, within=300)
 
 
 def _drained(container: Any) -> None:
-    """As `kryonix cluster roll` does: the node closes its connections and takes none, then serves again.
-
-    It may just have been started: what was received before the kill is handled meanwhile.
-    """
-    started = ["rabbitmqctl", "await_startup"]
-    eventually("the node runs", lambda: container.exec_run(started, user="rabbitmq").exit_code == 0, within=300)
+    """As `kryonix cluster roll` does: the node closes its connections and takes none, then serves again."""
     output_of(container, "rabbitmq-upgrade", "drain", user="rabbitmq")
     output_of(container, "rabbitmq-upgrade", "revive", user="rabbitmq")
