@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
-from kryonix.engines.engine import Engine
+from kryonix.engines.engine import Engine, StackSpec
+from kryonix.engines.errors import EngineFailed
 from kryonix.engines.events import Step, Summary
 from kryonix.fleet.rollout import failure_of
 from kryonix.registry.desired_states import DesiredState
@@ -50,7 +51,7 @@ def find_drift(
 
     def examine(state: DesiredState) -> Drift:
         spec = stacks.spec(state)
-        found = _changes(engine.refresh(spec)) if refresh else ()
+        found = _refreshed(engine, spec) if refresh else ()
         drift = Drift(tenant=state.cliente_id, cell=state.cell, found=found, pending=_changes(engine.preview(spec)))
         declared = stacks.declared(state) if refresh else None
         if declared is None:
@@ -71,6 +72,21 @@ def find_drift(
             yield done.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _refreshed(engine: Engine, spec: StackSpec) -> tuple[Step, ...]:
+    """Return what a refresh finds. It asks at the addresses in the state: after a move, nobody answers there."""
+    try:
+        return _changes(engine.refresh(spec))
+    except EngineFailed as error:
+        moved = [step.name for step in _changes(engine.preview(spec)) if step.type.startswith("pulumi:providers:")]
+        if not moved:
+            raise
+        raise EngineFailed(
+            f"{' and '.join(moved)}: the platform has another address or login than at this tenant's last run, and "
+            "nothing can be read with the old one. Run `kryonix fleet rollout`, and then this again",
+            failure=error.failure,
+        ) from error
 
 
 def _changes(summary: Summary) -> tuple[Step, ...]:

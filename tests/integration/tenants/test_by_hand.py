@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from kryonix.fleet.drift import find_drift
+from kryonix.engines.engine import StackSpec
+from kryonix.fleet.drift import Drift, find_drift
 from kryonix.tenants.credentials import Credentials
 from kryonix.topology.credentials import is_hash_of
 from kryonix.topology.tenants import Tenant
@@ -102,6 +104,27 @@ def test_undeclared_objects_are_found_and_removed_when_harmless(changed: Lifecyc
         broker.delete("users", f"{USER}.7")
     assert broker.topology(VHOST) == before
     assert not changed.lifecycle.undeclared(ID)
+
+
+def test_drift_names_the_remedy_after_a_platform_has_moved(changed: LifecycleEnv) -> None:
+    """The state has an address where nothing is any more; nothing has been moved by hand."""
+
+    def moved(deployment: dict[str, Any]) -> dict[str, Any]:
+        for resource in deployment["deployment"]["resources"]:
+            if resource["type"] == "pulumi:providers:rabbitmq":
+                for properties in (resource["inputs"], resource["outputs"]):
+                    properties["endpoint"] = "http://127.0.0.1:1"
+        return deployment
+
+    def drift() -> Drift:
+        (found,) = find_drift(changed.engine, cells_of(changed.project.stack), [state], concurrency=1)
+        return found
+
+    state = changed.lifecycle.state(ID)
+    changed.engine.rewrite(StackSpec(name=f"tenant-{ID}"), moved)
+    assert re.fullmatch(r"broker: .* another address .* `kryonix fleet rollout`.*", drift().problem)
+    changed.lifecycle.converge(ID)
+    assert not drift().problem
 
 
 def test_old_credentials_expire_for_a_tenant_beyond_its_plan(changed: LifecycleEnv) -> None:
