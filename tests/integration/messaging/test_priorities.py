@@ -41,24 +41,25 @@ class Run:
     by_slot: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     @property
-    def pause(self) -> float:
-        """Mean time from the end of a message to the next one in its slot, while messages waited."""
-        found = []
-        for numbers in self.by_slot.values():
-            for number, following in pairwise(numbers):
-                if self.published[following] < self.ended[number]:
-                    found.append(self.started[following] - self.ended[number])
-        return mean(found)
+    def pauses(self) -> dict[int, float]:
+        """Time from the end of a message to the next one in its slot, while messages waited."""
+        return {
+            number: self.started[following] - self.ended[number]
+            for numbers in self.by_slot.values()
+            for number, following in pairwise(numbers)
+            if self.published[following] < self.ended[number]
+        }
 
     def as_world(self, planned: World) -> tuple[World, list[int]]:
         """Return the world as it came about on this machine, and the numbers of its messages in their order."""
         order = sorted(self.published, key=self.published.__getitem__)
-        pause = self.pause
+        pauses = self.pauses
+        usual = mean(pauses.values())
         sent = [
             replace(
                 planned.messages[number],
                 known=replace(planned.messages[number].known, at=self.published[number]),
-                handled_ms=(self.ended[number] - self.started[number] + pause) * 1000,
+                handled_ms=(self.ended[number] - self.started[number] + pauses.get(number, usual)) * 1000,
             )
             for number in order
         ]
