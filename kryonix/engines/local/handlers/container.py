@@ -157,7 +157,7 @@ class ContainerHandler(TableHandler):
             return
         owner = (found["Config"].get("Labels") or {}).get(OWNER_LABEL)
         if owner == self._owner and replace_own:
-            api.remove_container(found["Id"], force=True)
+            api.remove_container(found["Id"], v=True, force=True)
             return
         if owner == self._owner:
             whose = "this folder made it, but the stack's state does not know it. If the state was lost, restore it"

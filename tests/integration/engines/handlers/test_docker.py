@@ -126,7 +126,7 @@ def test_a_stopped_container_is_restarted_and_a_removed_one_missing(
     handler(opened, "Container").update(made[0], live.inputs, live.outputs, made[1])
     assert daemon.containers.get(made[0]).status == "running"
     assert changes(opened, made) == ()
-    daemon.containers.get(made[0]).remove(force=True)
+    daemon.containers.get(made[0]).remove(force=True, v=True)
     assert handler(opened, "Container").read(*made) is None
 
 
@@ -141,10 +141,13 @@ def test_restart_policy_and_memory_change_in_place(opened: Provider, daemon: doc
     assert changes(opened, (id, new, outputs)) == ()
 
 
-def test_leftovers_of_a_killed_run_are_replaced(opened: Provider, unique: str) -> None:
+def test_leftovers_of_a_killed_run_are_replaced(opened: Provider, daemon: docker.DockerClient, unique: str) -> None:
     first, inputs, _ = make(opened, "Container", **sleeper(unique))
+    (nameless,) = daemon.containers.get(first).attrs["Mounts"]
     second, _ = handler(opened, "Container").recreate(inputs)
     assert first != second
+    with pytest.raises(docker.errors.NotFound):
+        daemon.volumes.get(nameless["Name"])
     network = make(opened, "Network", name=unique)
     assert make(opened, "Network", name=unique)[0] == network[0]
 
