@@ -66,13 +66,21 @@ class Reading:
     def __init__(self, channel: AbstractChannel, queue: str) -> None:
         self._channel, self._queue = channel, queue
         self.held: dict[int, None] = {}
+        self.behind = 0
+        """Messages that were ready when the last one was read."""
 
     async def next(self) -> DeliveredMessage | None:
         message = await self._channel.basic_get(self._queue, timeout=ANSWER_S)
+        self.behind = message.message_count or 0
         if message.delivery_tag is None:
             return None
         self.held[message.delivery_tag] = None
         return message
+
+    async def waiting(self) -> int:
+        """Count the messages held and ready. Exact: a passive declaration says 0 when a busy broker has no answer."""
+        await self.next()
+        return len(self.held) + self.behind
 
     async def remove(self, message: DeliveredMessage) -> None:
         await self._channel.basic_ack(message.delivery_tag or 0)
@@ -135,7 +143,7 @@ async def existing_queues(connection: Connection, names: Names, routes: Routes) 
         queue = names.dead_letter_queue(module, action)
         try:
             # A busy broker says 0 when it has no answer in time: ask again after a 0.
-            found = await count(channel, queue) or await count(channel, queue)
+            found = await _count(channel, queue) or await _count(channel, queue)
             tallies.append(Tally(module, action, queue, found))
         except amqp.ChannelNotFoundEntity:
             channel = await connection.open_channel()
@@ -145,5 +153,5 @@ async def existing_queues(connection: Connection, names: Names, routes: Routes) 
     return tallies
 
 
-async def count(channel: AbstractChannel, queue: str) -> int:
+async def _count(channel: AbstractChannel, queue: str) -> int:
     return (await channel.queue_declare(queue, passive=True, timeout=ANSWER_S)).message_count or 0

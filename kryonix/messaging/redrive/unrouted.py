@@ -14,7 +14,7 @@ from aiormq.exceptions import ChannelNotFoundEntity, DeliveryError, PublishError
 from kryonix.errors import InvalidChoice, KryonixError
 from kryonix.messaging.amqp.properties import copied
 from kryonix.messaging.configuration import Address, address_of
-from kryonix.messaging.redrive import ANSWER_S, Reading, connected, count
+from kryonix.messaging.redrive import ANSWER_S, Reading, connected
 from kryonix.messaging.redrive.dead_letters import Origin
 from kryonix.topology.addresses import host_port, speaks_amqps
 from kryonix.topology.naming import Names
@@ -33,9 +33,9 @@ class UnroutedMessages:
 async def count_routes(outputs: Any, names: Names, limit: int) -> UnroutedMessages:
     """Count the oldest messages by route, and leave them in the queue."""
     async with _opened(outputs, names) as channel:
-        waiting = await count(channel, names.unrouted)
         async with Reading(channel, names.unrouted) as queue:
-            routes = Counter([_route(message) async for message in _oldest(queue, min(limit, waiting))])
+            routes = Counter([_route(message) async for message in _oldest(queue, limit)])
+            waiting = await queue.waiting()
         return UnroutedMessages(routes, waiting)
 
 
@@ -47,8 +47,7 @@ async def resend(outputs: Any, names: Names, limit: int) -> UnroutedMessages:
     async with _opened(outputs, names) as channel:
         routes = Counter[Origin]()
         async with Reading(channel, names.unrouted) as queue:
-            # Those waiting now: a resent message may come back.
-            async for message in _oldest(queue, min(limit, await count(channel, names.unrouted))):
+            async for message in _oldest(queue, limit):
                 exchange, key = _route(message)
                 try:
                     await channel.basic_publish(
@@ -68,13 +67,14 @@ async def resend(outputs: Any, names: Names, limit: int) -> UnroutedMessages:
                     ) from error
                 await queue.remove(message)
                 routes[Origin(exchange, key)] += 1
-        return UnroutedMessages(routes, await count(channel, names.unrouted))
+            waiting = await queue.waiting()
+        return UnroutedMessages(routes, waiting)
 
 
 async def _oldest(queue: Reading, limit: int) -> AsyncIterator[DeliveredMessage]:
-    for _ in range(limit):
-        if (message := await queue.next()) is None:
-            return
+    """Read at most the messages that wait at the start: a resent one may come back."""
+    while limit > 0 and (message := await queue.next()) is not None:
+        limit = min(limit, 1 + queue.behind) - 1
         yield message
 
 

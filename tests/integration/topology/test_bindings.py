@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from itertools import product
 from typing import Any, Final, Literal
 
+import docker
 import httpx
 import pytest
 from aio_pika.abc import AbstractChannel
@@ -17,6 +20,7 @@ from kryonix.messaging.amqp.properties import ExactProperties
 from kryonix.messaging.redrive.unrouted import count_routes
 from kryonix.topology.naming import Names
 from tests.support.amqp import Account, Application, publish, take
+from tests.support.containers import output_of
 from tests.support.project import Project
 
 Kind = Literal["exchange", "queue"]
@@ -123,3 +127,32 @@ def test_an_operator_can_inspect_and_resend_unrouted_messages(
         assert unrouted()["routes"] == routes[:1]
     finally:
         beta.admin.call("DELETE", *bound, "found.later").raise_for_status()
+
+
+def test_unrouted_messages_are_counted_on_a_busy_broker(
+    platform: Project, outputs: dict[str, Any], beta: Application
+) -> None:
+    """Its queue has no answer for a moment: a passive declaration says then that it is empty."""
+
+    async def send() -> None:
+        async with beta.account.channel() as channel:
+            await publish(channel, beta.name(), "nowhere")
+
+    def queue(call: str) -> None:
+        process = f"{beta.vhost}_{beta.name('unrouted')}"
+        with closing(docker.from_env()) as client:
+            broker = client.containers.get(f"kryonix-{platform.stack}-rabbitmq")
+            output_of(broker, "rabbitmqctl", "eval", f"sys:{call}('{process}').", user="rabbitmq")
+
+    asyncio.run(beta.empty())
+    asyncio.run(send())
+    with ThreadPoolExecutor(1) as pool:
+        queue("suspend")
+        try:
+            counting = pool.submit(asyncio.run, count_routes(outputs, Names("beta"), 10))
+            with suppress(TimeoutError):
+                counting.result(2)
+        finally:
+            queue("resume")
+        assert counting.result().waiting == 1
+    asyncio.run(beta.empty())
