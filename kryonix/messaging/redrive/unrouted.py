@@ -32,11 +32,9 @@ class UnroutedMessages:
 
 async def count_routes(outputs: Any, names: Names, limit: int) -> UnroutedMessages:
     """Count the oldest messages by route, and leave them in the queue."""
-    async with _opened(outputs, names) as channel:
-        async with Reading(channel, names.unrouted) as queue:
-            routes = Counter([_route(message) async for message in _oldest(queue, limit)])
-            waiting = await queue.waiting()
-        return UnroutedMessages(routes, waiting)
+    async with _opened(outputs, names) as channel, Reading(channel, names.unrouted) as queue:
+        routes = Counter([_route(message) async for message in _oldest(queue, limit)])
+        return UnroutedMessages(routes, await queue.waiting())
 
 
 async def resend(outputs: Any, names: Names, limit: int) -> UnroutedMessages:
@@ -67,14 +65,13 @@ async def resend(outputs: Any, names: Names, limit: int) -> UnroutedMessages:
                     ) from error
                 await queue.remove(message)
                 routes[Origin(exchange, key)] += 1
-            waiting = await queue.waiting()
-        return UnroutedMessages(routes, waiting)
+            return UnroutedMessages(routes, await queue.waiting())
 
 
 async def _oldest(queue: Reading, limit: int) -> AsyncIterator[DeliveredMessage]:
     """Read at most the messages that wait at the start: a resent one may come back."""
     while limit > 0 and (message := await queue.next()) is not None:
-        limit = min(limit, 1 + queue.behind) - 1
+        limit = min(limit - 1, queue.behind)
         yield message
 
 
